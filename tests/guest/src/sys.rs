@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Small things that tests inside the guest need again and again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Reads a sysfs or procfs file, without its trailing newline.
+pub fn read(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Writes a sysfs or procfs file.
+pub fn write(path: impl AsRef<Path>, value: &str) -> Result<()> {
+    let path = path.as_ref();
+    fs::write(path, value).with_context(|| format!("writing {value:?} to {}", path.display()))
+}
+
+/// The block device of the scratch disk that the test asked for under this name.
+pub fn disk(name: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir("/sys/block").context("listing /sys/block")? {
+        let path = entry?.path();
+        if fs::read_to_string(path.join("serial")).is_ok_and(|serial| serial.trim_end() == name)
+            && let Some(node) = path.file_name()
+        {
+            return Ok(Path::new("/dev").join(node));
+        }
+    }
+    bail!("this machine has no disk called {name:?}: name it in the test's `disks`")
+}
+
+/// Runs a command, expects success, and returns its standard output.
+pub fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("running {program}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {}: {}\n{stdout}{stderr}", arguments.join(" "), output.status);
+    }
+    Ok(stdout)
+}
+
+/// Waits until a condition holds; fails with `what` after `bound`.
+pub fn wait_for(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() > bound {
+            bail!("{what} did not happen within {bound:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Bytes in the kernel's slab caches.
+pub fn slab_bytes() -> Result<u64> {
+    let meminfo = read("/proc/meminfo")?;
+    let kib = meminfo
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("Slab:")?
+                .trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .context("/proc/meminfo has no Slab line")?;
+    Ok(kib * 1024)
+}
