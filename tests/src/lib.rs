@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The VM lab.
+//! The VM lab: real kernels, booted in seconds, that run this project's modules, servers and tests.
+//!
+//! From the bottom up, each module knowing only those above it in this list:
+//!
+//! - [`host`]: the machine the lab runs on: its cache directory, commands, packages, progress shown to a person.
+//! - [`crash`]: what a kernel's console means: patterns, classification, crash records, recovery metrics. Sans-IO.
+//! - [`kernel`]: Debian's stock kernels, the debug kernel, the trees that build them, modules built for each.
+//! - [`vm`]: one machine: boot, run a command, freeze, cut the power, boot again on the same disks, hold for a look.
+//! - [`runner`]: tests of all levels found, run, recovered from, reported.
 
 pub mod crash;
+pub mod host;
+pub mod kernel;
+pub mod runner;
+pub mod vm;

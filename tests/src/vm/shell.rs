@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An interactive command in the guest on the caller's terminal.
+
+use std::io::{IsTerminal, Read, Write, stdin, stdout};
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lab_guest::protocol::{Command, TerminalSize, ToGuest};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::{Ended, Machine};
+
+/// Runs `command` on a terminal of the caller's size until it ends or the guest is lost.
+pub(super) fn interact(machine: &mut Machine, mut command: Command) -> Result<Ended> {
+    if !stdin().is_terminal() {
+        bail!("an interactive shell needs a terminal on standard input; to run a command, give it as arguments");
+    }
+    let mut size = terminal_size();
+    command.terminal = Some(size);
+    let job = machine.start(&command)?;
+    let _raw = RawMode::enter()?;
+    let keys = keyboard();
+    loop {
+        while let Ok(bytes) = keys.try_recv() {
+            machine.feed(job, &bytes)?;
+        }
+        let now = terminal_size();
+        if now != size {
+            size = now;
+            machine.send(&ToGuest::Resize(job.0, size))?;
+        }
+        let ended = machine.wait(job, Duration::from_millis(10), |_, bytes| {
+            let mut screen = stdout().lock();
+            // A terminal that is gone shows nothing; the shell's end is noticed all the same.
+            let _gone = screen.write_all(bytes).and_then(|()| screen.flush());
+        });
+        match ended {
+            Ended::TimedOut => {}
+            ended => return Ok(ended),
+        }
+    }
+}
+
+/// Key strokes as they come. The thread ends with the process: a blocking read of a terminal cannot be called back.
+fn keyboard() -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        while let Ok(length @ 1..) = stdin().read(&mut bytes) {
+            if sender.send(bytes.get(..length).unwrap_or_default().to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn terminal_size() -> TerminalSize {
+    let (rows, columns) = console::Term::stdout().size();
+    TerminalSize { rows, columns }
+}
+
+/// The terminal in raw mode; as it was on drop.
+struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    fn enter() -> Result<Self> {
+        let before = tcgetattr(stdin().as_fd()).context("reading the terminal's settings")?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, &raw).context("changing the terminal's settings")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no restoring.
+        let _gone = tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, &self.before);
+    }
+}

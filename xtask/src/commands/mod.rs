@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One module per command: its arguments and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod deb;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod kernel_debug;
+pub(crate) mod lint;
+pub(crate) mod test;
+pub(crate) mod vm;

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `cargo xtask vm`: a lab machine for a person.
+
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use lab::host::{apt, workspace};
+use lab::kernel::{self, KernelId, modules};
+use lab::vm::{Bounds, Disk, Ended, Machine, SharedMemory, Spec, Stream};
+use lab_guest::kmod::MODULES_ENV;
+use lab_guest::protocol;
+
+/// Examples:
+///   cargo xtask vm --shell                       a root shell in a fresh machine
+///   cargo xtask vm uname -r                      one command; its exit code is the command's
+///   cargo xtask vm --kernel 7.x --disk data:256 -- lsblk
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// 6.12, 7.x or debug
+    #[arg(long, default_value = "6.12")]
+    kernel: KernelId,
+    /// Look for a newer release of the kernel although one is cached
+    #[arg(long)]
+    refresh: bool,
+    /// Give a shell on this terminal
+    #[arg(long, conflicts_with = "command")]
+    shell: bool,
+    /// When the command fails or the guest is lost, keep the machine for a look
+    #[arg(long)]
+    hold: bool,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 2048)]
+    memory: u64,
+    /// CPUs
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+    /// A scratch disk, NAME:MIB; kept between runs below target/lab/vm
+    #[arg(long = "disk", value_name = "NAME:MIB")]
+    disks: Vec<String>,
+    /// Plug the 512 MiB ivshmem PCI device
+    #[arg(long)]
+    ivshmem: bool,
+    /// More for the kernel's command line
+    #[arg(long, default_value = "")]
+    append: String,
+    /// End the command after this many seconds
+    #[arg(long, default_value_t = 3600)]
+    timeout: u64,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.command.is_empty() && !arguments.shell {
+        bail!("say what to run in the machine, or --shell");
+    }
+    apt::ensure(apt::LAB)?;
+    let kernel = kernel::ensure(arguments.kernel, arguments.refresh)?;
+    let built = modules::ensure(&kernel)?;
+    let directory = workspace::results().join("vm").join(std::process::id().to_string());
+    let shared_directory = workspace::results().join("vm");
+    std::fs::create_dir_all(&directory)?;
+    let disks = arguments
+        .disks
+        .iter()
+        .map(|text| disk(&shared_directory, text))
+        .collect::<Result<_>>()?;
+    let shared_memory = if arguments.ivshmem {
+        Some(SharedMemory::create(&directory)?)
+    } else {
+        None
+    };
+    let bounds = Bounds::of(&kernel);
+    let mut machine = Machine::boot(Spec {
+        kernel,
+        memory: arguments.memory,
+        cpus: arguments.cpus,
+        disks,
+        shared_memory,
+        directory,
+        bounds,
+        watched: lab::kernel::modules::WATCHED.map(str::to_owned).to_vec(),
+        command_line: arguments.append.clone(),
+    })?;
+    let release = &machine.spec().kernel.release;
+    eprintln!(
+        "{release} is up after {:.1} s; modules in ${MODULES_ENV}",
+        machine.boot_time().as_secs_f64()
+    );
+    let argv = if arguments.shell {
+        vec!["/bin/bash".to_owned(), "-l".to_owned()]
+    } else {
+        arguments.command.clone()
+    };
+    let command = protocol::Command {
+        argv,
+        env: environment(&built),
+        cwd: std::env::current_dir()?.to_string_lossy().into_owned(),
+        terminal: None,
+    };
+    let ended = if arguments.shell {
+        machine.interact(command.clone())?
+    } else {
+        let job = machine.start(&command)?;
+        machine.wait(job, Duration::from_secs(arguments.timeout), |stream, bytes| {
+            // Nobody reading our output is no reason to stop the command.
+            let _closed = match stream {
+                Stream::Out => stdout().write_all(bytes).and_then(|()| stdout().flush()),
+                Stream::Err => stderr().write_all(bytes),
+            };
+        })
+    };
+    let code = match &ended {
+        Ended::Exit(protocol::Exit::NotStarted(why)) => {
+            eprintln!("error: {why}");
+            127
+        }
+        Ended::Exit(exit) => exit.shell_code(),
+        Ended::TimedOut => {
+            eprintln!("error: no end after {} s (--timeout)", arguments.timeout);
+            124
+        }
+        Ended::Lost(report) => {
+            eprintln!(
+                "error: the guest was lost: {report}\nconsole: {}",
+                machine.console_log().display()
+            );
+            125
+        }
+    };
+    if let Some(report) = machine.take_report() {
+        eprintln!("the console reported: {report}");
+    }
+    if arguments.hold && code != 0 {
+        hold(&mut machine, command)?;
+    }
+    if !matches!(ended, Ended::Lost(_)) {
+        machine.shut_down()?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// What commands in the guest find in their environment.
+pub(crate) fn environment(modules: &std::path::Path) -> Vec<(String, String)> {
+    vec![
+        (MODULES_ENV.to_owned(), modules.to_string_lossy().into_owned()),
+        (
+            "PATH".to_owned(),
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ),
+        ("HOME".to_owned(), "/root".to_owned()),
+        (
+            "TERM".to_owned(),
+            std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()),
+        ),
+    ]
+}
+
+fn disk(directory: &std::path::Path, text: &str) -> Result<Disk> {
+    match text.split_once(':').map(|(name, size)| (name, size.parse())) {
+        Some((name, Ok(size))) => Disk::create(directory, name, size),
+        _ => bail!("--disk {text}: write it as NAME:MIB, like data:256"),
+    }
+}
+
+/// Post-mortem: a shell while the guest answers, QEMU's own monitor when it does not.
+fn hold(machine: &mut Machine, mut command: protocol::Command) -> Result<()> {
+    if !stdin().is_terminal() {
+        bail!("--hold needs a terminal on standard input");
+    }
+    if machine.is_responsive() {
+        eprintln!("held: a shell in the guest; leave it to end the machine");
+        command.argv = vec!["/bin/bash".to_owned(), "-l".to_owned()];
+        machine.interact(command)?;
+        return Ok(());
+    }
+    eprintln!("held: the guest does not answer; QEMU's monitor (info registers, x/16i $pc, …), empty line to end");
+    for line in stdin().lines() {
+        let line = line?;
+        if line.trim().is_empty() {
+            break;
+        }
+        match machine.monitor().human(line.trim()) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+    Ok(())
+}
