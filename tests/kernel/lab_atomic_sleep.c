@@ -3,7 +3,8 @@
  * Proves that the lab sees sleeping where one must not: sleeps while holding a
  * spinlock. Expected: "BUG: sleeping function called from invalid context"
  * (CONFIG_DEBUG_ATOMIC_SLEEP) and "BUG: scheduling while atomic" (any kernel
- * that counts preemption). Nothing else wants the lock. Unloads.
+ * that counts preemption; its repair of the count then draws a warning about an
+ * imbalance after initialisation). Nothing else wants the lock. Unloads.
  */
 
 #include <linux/delay.h>

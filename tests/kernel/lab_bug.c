@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Proves that the lab sees a failed assertion in a module. Expected: "kernel BUG
- * at" with an invalid opcode oops; with warn_only=1 a "WARNING:" with a call
- * trace, after which the module is loaded and can be unloaded.
+ * at" with an invalid opcode oops, after which the module stays half loaded; with
+ * warn_only=1 a "WARNING:" with a call trace, after which it can be unloaded.
  */
 
 #include <linux/bug.h>

@@ -2,7 +2,9 @@
 /*
  * Proves that the lab sees a general protection fault: reads while loading from
  * an address that is not canonical, which on x86-64 raises #GP instead of a page
- * fault. Expected: "general protection fault", naming this module.
+ * fault. Expected: "Oops: general protection fault", naming this module, under
+ * KASAN with "KASAN: maybe wild-memory-access". The loading process dies and the
+ * module stays half loaded, so the machine must be restarted.
  */
 
 #include <linux/compiler.h>

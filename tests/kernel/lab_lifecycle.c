@@ -29,7 +29,7 @@
 #include "module_lifecycle.h"
 
 #define LAB_THREADS	8
-#define LAB_ROUNDS	200
+#define LAB_ROUNDS	50
 #define LAB_STATES	5
 
 static DEFINE_LIFECYCLE(lab_lifecycle);

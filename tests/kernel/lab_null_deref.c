@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Proves that the lab sees a NULL dereference in a module: reads through a NULL
- * pointer while loading. Expected: an oops ("BUG: kernel NULL pointer
- * dereference", under KASAN also "KASAN: null-ptr-deref") whose call trace
- * names this module; the loading process dies and the module stays half loaded.
+ * pointer while loading. Expected: an oops whose call trace names this module,
+ * "BUG: kernel NULL pointer dereference"; or, where KASAN's inline checks touch
+ * the shadow of address 0 first, "Oops: general protection fault" followed by
+ * "KASAN: null-ptr-deref". The loading process dies and the module stays half
+ * loaded, so the machine must be restarted.
  */
 
 #include <linux/compiler.h>

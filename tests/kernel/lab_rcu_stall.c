@@ -4,7 +4,7 @@
  * CPU stays in one RCU read-side section with preemption off, and keeps telling
  * the soft lockup watchdog that it lives. Expected: "rcu: INFO: rcu_... detected
  * stalls" or "self-detected stall" after rcupdate.rcu_cpu_stall_timeout seconds,
- * and no soft lockup.
+ * later "INFO: task kworker" hung for want of that CPU, and no soft lockup.
  *
  * Loading returns at once. The section ends after the given time or when the
  * module is unloaded.

@@ -2,10 +2,11 @@
 /*
  * Proves that the lab sees a processor that never yields: a thread on the last
  * online CPU spins with preemption off. Expected: "watchdog: BUG: soft lockup"
- * after twice kernel.watchdog_thresh, then an RCU stall. With irqs_off=1 the
- * CPU's own timer is silenced too, so no soft lockup: a hard lockup where the
- * machine has a detector for it, and an RCU stall seen by the other CPUs. On a
- * machine with one CPU nothing else runs any more.
+ * after twice kernel.watchdog_thresh, then an RCU stall, then "INFO: task
+ * kworker" hung for want of that CPU. With irqs_off=1 the CPU's own timer is
+ * silenced too, so no soft lockup: "Watchdog detected hard LOCKUP" where the
+ * kernel has a detector that works on the machine, and an RCU stall seen by the
+ * other CPUs. On a machine with one CPU nothing else runs any more.
  *
  * Loading returns at once. The thread spins for the given time, or until the
  * module is unloaded, which works as long as another CPU is left.

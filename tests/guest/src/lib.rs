@@ -5,7 +5,7 @@
 //! - [`protocol`]: what the host and the agent say to each other over a virtio port. Sans-IO.
 //! - [`registry`] and [`harness`]: a lab test is one function marked [`macro@test`]; the executable that holds it lists
 //!   and runs its tests on demand. Inside the guest or, for tests that drive whole machines, on the host.
-//! - [`kmod`], [`sys`]: what tests need again and again: modules, sysfs, disks by name, commands.
+//! - [`kmod`], [`lifecycle`], [`sys`]: what tests need again and again: modules, their state, disks by name, commands.
 //!
 //! The agent itself, PID 1 of every lab machine, is the binary `lab-agent` of this crate.
 //!
@@ -20,6 +20,7 @@
 
 pub mod harness;
 pub mod kmod;
+pub mod lifecycle;
 pub mod protocol;
 pub mod registry;
 pub mod sys;

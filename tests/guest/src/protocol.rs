@@ -101,7 +101,7 @@ pub struct Vitals {
     pub uptime_ms: u64,
     /// Bytes available without swapping.
     pub available: u64,
-    /// Bytes in slab caches.
+    /// Bytes in slab caches that cannot be reclaimed: caches of files come and go, leaks only come.
     pub slab: u64,
     /// Open files in the whole guest.
     pub open_files: u64,

@@ -30,6 +30,8 @@ mod types;
 
 #[cfg(test)]
 mod classifier_tests;
+#[cfg(test)]
+mod recorded_tests;
 
 pub use classifier::{Classifier, NoticeCount};
 pub use console::{LineSplitter, Message, messages, strip_controls};

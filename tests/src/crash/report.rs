@@ -86,6 +86,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a single sighting that no console line stands behind.
+    pub fn of(sighting: Sighting) -> Self {
+        Self {
+            verdict: sighting.clone(),
+            cause: sighting.clone(),
+            modules: sighting.modules.clone(),
+            context: Vec::new(),
+            sightings: vec![sighting],
+            dropped: 0,
+        }
+    }
+
     /// What brings the machine back.
     pub fn recovery(&self) -> Recovery {
         self.verdict.crash.recovery()

@@ -35,7 +35,7 @@ pub use monitor::Monitor;
 pub use qemu::Accelerator;
 pub use spec::{Bounds, Disk, SharedMemory, Spec};
 
-use crate::crash::{Classifier, LineSplitter, Report, Sighting};
+use crate::crash::{Classifier, CrashType, Effect, LineSplitter, Report, Sighting, Trend, TrendConfig};
 
 /// How long the end of a kernel's report is waited for once its beginning was fatal.
 const REPORT_GRACE: Duration = Duration::from_secs(2);
@@ -43,6 +43,11 @@ const REPORT_GRACE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(400);
 /// How long a guest may take to power off before its power is cut.
 const POWER_OFF: Duration = Duration::from_secs(15);
+
+/// Pattern of the crash that emulated processors bring about by themselves; see its row in `crash-patterns.toml`.
+pub const EMULATOR_FAULT: &str = "stray-int3";
+/// How often a boot is tried when that crash ends it.
+const BOOT_ATTEMPTS: u32 = 3;
 
 /// A running machine.
 #[derive(Debug)]
@@ -62,7 +67,15 @@ pub struct Machine {
     checkpoint: Option<u64>,
     trouble: Option<String>,
     vitals: Vitals,
+    trends: Trends,
     boot_time: Duration,
+}
+
+/// Resources of the guest that may grow for a while but not for ever.
+#[derive(Debug)]
+struct Trends {
+    slab: Trend,
+    open_files: Trend,
 }
 
 /// A command that was started in a machine.
@@ -124,13 +137,32 @@ struct Console {
 
 impl Machine {
     /// Boots a machine and waits until it is ready for commands.
-    pub fn boot(spec: Spec) -> Result<Self> {
+    pub fn boot(spec: &Spec) -> Result<Self> {
         let agent = agent::ensure()?;
+        let mut attempt = 1;
+        loop {
+            let mut machine = Self::power_on(spec.clone(), &agent)?;
+            match machine.wait_ready() {
+                Ok(()) => return Ok(machine),
+                Err(error) => {
+                    let report = machine.locked().classifier.report();
+                    let emulator = report.is_some_and(|report| report.cause.pattern == EMULATOR_FAULT);
+                    if !emulator || attempt == BOOT_ATTEMPTS {
+                        return Err(error);
+                    }
+                    eprintln!("boot {attempt} ended in an emulation fault, once more: {error}");
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    fn power_on(spec: Spec, agent: &Path) -> Result<Self> {
         let power_on = Instant::now();
         fs::create_dir_all(&spec.directory).with_context(|| format!("making {}", spec.directory.display()))?;
         let sockets = Scratch::create()?;
         let image = sockets.path("initramfs");
-        let archive = initramfs::build(&spec.kernel, &agent, spec.bounds.sysctl())?;
+        let archive = initramfs::build(&spec.kernel, agent, spec.bounds.sysctl())?;
         fs::write(&image, archive).with_context(|| format!("writing {}", image.display()))?;
         let (agent_path, monitor_path) = (sockets.path("agent"), sockets.path("monitor"));
         let paths = qemu::Sockets {
@@ -171,7 +203,7 @@ impl Machine {
                 return Err(error);
             }
         };
-        let mut machine = Self {
+        Ok(Self {
             spec,
             qemu,
             _sockets: sockets,
@@ -186,14 +218,17 @@ impl Machine {
             checkpoint: None,
             trouble: None,
             vitals: Vitals::default(),
+            trends: Trends {
+                slab: Trend::new(TrendConfig::SLAB),
+                open_files: Trend::new(TrendConfig::FDS),
+            },
             boot_time: Duration::ZERO,
-        };
-        machine.wait_ready(power_on)?;
-        Ok(machine)
+        })
     }
 
-    fn wait_ready(&mut self, power_on: Instant) -> Result<()> {
+    fn wait_ready(&mut self) -> Result<()> {
         let bound = self.spec.bounds.boot;
+        let power_on = self.heard;
         while self.boot_time.is_zero() {
             let why = match self.events.recv_timeout(bound.saturating_sub(power_on.elapsed())) {
                 Ok(Event::Agent(ToHost::Ready(_))) => {
@@ -368,6 +403,27 @@ impl Machine {
         }
     }
 
+    /// Waits until some resource of the guest is seen to grow without end, or for `limit`.
+    pub fn wait_for_leak_warning(&mut self, limit: Duration) -> Option<Report> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let report = self
+                .pump(Duration::from_millis(250))
+                .or_else(|| self.take_leak_warning());
+            if report.is_some() || Instant::now() > deadline {
+                return report;
+            }
+        }
+    }
+
+    /// The verdict that the guest hangs, for a caller who found out by other means than the console.
+    pub fn declare_hung(&mut self, why: &str) -> Report {
+        let mut console = self.locked();
+        let at = console.power_on.elapsed();
+        let sighting = console.classifier.feed_timeout(why, at);
+        console.classifier.take_report().unwrap_or_else(|| Report::of(sighting))
+    }
+
     /// Stops the guest's CPUs.
     pub fn freeze(&mut self) -> Result<()> {
         self.monitor.execute("stop", &serde_json::json!({}))?;
@@ -440,10 +496,7 @@ impl Machine {
             }
             None => return None,
         };
-        let mut console = self.locked();
-        let at = console.power_on.elapsed();
-        console.classifier.feed_timeout(&why, at);
-        console.classifier.take_report()
+        Some(self.declare_hung(&why))
     }
 
     /// Handles the next event, if one comes within `wait`. Returns why the machine is down when it is.
@@ -460,10 +513,51 @@ impl Machine {
         }
     }
 
+    fn follow(&mut self, vitals: Vitals) {
+        self.vitals = vitals;
+        let at = Duration::from_millis(vitals.uptime_ms);
+        // Both are far below 2^52, where f64 stops being exact.
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "bytes of a small guest's memory and numbers of its files"
+        )]
+        let (slab, open_files) = (vitals.slab as f64, vitals.open_files as f64);
+        self.trends.slab.feed(at, slab);
+        self.trends.open_files.feed(at, open_files);
+    }
+
+    /// The early warning that something in the guest only ever grows, if it does. Watching starts over after it.
+    pub fn take_leak_warning(&mut self) -> Option<Report> {
+        let (what, warning) = [
+            ("slab bytes", self.trends.slab.warning()),
+            ("open files", self.trends.open_files.warning()),
+        ]
+        .into_iter()
+        .find_map(|(what, warning)| Some((what, warning?)))?;
+        self.trends = Trends {
+            slab: Trend::new(TrendConfig::SLAB),
+            open_files: Trend::new(TrendConfig::FDS),
+        };
+        let crash = CrashType::ResourceLeak;
+        let sighting = Sighting {
+            pattern: "trend".to_owned(),
+            crash,
+            severity: crash.severity(),
+            effect: Effect::Notice,
+            line: format!(
+                "{what} in the kernel grow by {:.0} per second, now {:.0}",
+                warning.per_second, warning.level
+            ),
+            at: self.locked().power_on.elapsed(),
+            modules: Vec::new(),
+        };
+        Some(Report::of(sighting))
+    }
+
     fn handle(&mut self, message: ToHost) {
         match message {
             ToHost::Ready(_) => {}
-            ToHost::Heartbeat(vitals) => self.vitals = vitals,
+            ToHost::Heartbeat(vitals) => self.follow(vitals),
             ToHost::Stdout(job, bytes) => self.jobs.entry(job).or_default().output.push((Stream::Out, bytes)),
             ToHost::Stderr(job, bytes) => self.jobs.entry(job).or_default().output.push((Stream::Err, bytes)),
             ToHost::Exit(job, exit) => self.jobs.entry(job).or_default().exit = Some(exit),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, modules};
 
 /// A machine before it is booted. Booting twice from one specification boots twice on the same disks.
 #[derive(Debug, Clone)]
@@ -31,6 +31,23 @@ pub struct Spec {
     pub watched: Vec<String>,
     /// Further kernel command line.
     pub command_line: String,
+}
+
+impl Spec {
+    /// A plain machine: two CPUs, 1.5 GiB, no disks, this project's modules watched.
+    pub fn new(kernel: &Kernel, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            kernel: kernel.clone(),
+            memory: 1536,
+            cpus: 2,
+            disks: Vec::new(),
+            shared_memory: None,
+            directory: directory.into(),
+            bounds: Bounds::of(kernel),
+            watched: modules::WATCHED.map(str::to_owned).to_vec(),
+            command_line: String::new(),
+        }
+    }
 }
 
 /// Time limits of a machine.

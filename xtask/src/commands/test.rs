@@ -1,7 +1,203 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! x
-#[derive(clap::Args)]
-pub(crate) struct Arguments {}
-pub(crate) fn run(_: &Arguments) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("not yet")
+
+//! `cargo xtask test`: every level, one runner, one closing line.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use lab::crash::{Continuity, RecoveryMetrics};
+use lab::host::{apt, workspace};
+use lab::kernel::{self, KernelId, modules};
+use lab::runner::recovery::Ledger;
+use lab::runner::report::Reporter;
+use lab::runner::{Case, Outcome, discover, guest, host};
+use lab_guest::registry::{Place, TestInfo};
+
+/// Without a level: host and VM. Examples:
+///   cargo xtask test                             host tests, then VM tests on both stock kernels
+///   cargo xtask test --vm --kernel debug         VM tests under KASAN, lockdep, kmemleak
+///   cargo xtask test --stress --kernel 7.x load  long tests whose name contains "load"
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
+pub(crate) struct Arguments {
+    /// Tests that run on the host itself
+    #[arg(long)]
+    host: bool,
+    /// Tests that run in, or drive, machines of the lab
+    #[arg(long)]
+    vm: bool,
+    /// VM tests that are too long for every run
+    #[arg(long)]
+    stress: bool,
+    /// 6.12, 7.x or debug; may be repeated. Default: both stock kernels
+    #[arg(long = "kernel", value_name = "KERNEL")]
+    kernels: Vec<KernelId>,
+    /// Look for newer releases of the kernels although some are cached
+    #[arg(long)]
+    refresh: bool,
+    /// Keep the machine of the first crash running until this process is ended
+    #[arg(long)]
+    hold: bool,
+    /// Only list the tests
+    #[arg(long)]
+    list: bool,
+    /// Part of `package::name`
+    filter: Option<String>,
+}
+
+impl Arguments {
+    fn wants_host(&self) -> bool {
+        self.host || !(self.vm || self.stress)
+    }
+
+    fn wants_lab(&self) -> bool {
+        self.vm || self.stress || !self.host
+    }
+
+    fn wants(&self, info: &TestInfo) -> bool {
+        if info.stress {
+            self.stress
+        } else {
+            self.vm || !(self.host || self.stress)
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let start = Instant::now();
+    apt::ensure(apt::UBLK_BUILD)?;
+    if arguments.wants_lab() {
+        apt::ensure(apt::LAB)?;
+    }
+    let cases = select(arguments)?;
+    if arguments.list {
+        for case in &cases {
+            let kernels = case.lab.as_ref().map_or("host", |info| info.kernels.as_str());
+            println!("{kernels:5} {}", case.full_name());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut reporter = Reporter::default();
+    let results = workspace::results();
+    std::fs::create_dir_all(&results)?;
+    let mut ledger = Ledger::open(&results.join("crash-events.jsonl"))?;
+    let (lab, ordinary): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.lab.is_some());
+    run_ordinary(
+        &ordinary,
+        arguments.filter.is_none() && arguments.wants_host(),
+        &mut reporter,
+    )?;
+    let kernels = if arguments.kernels.is_empty() {
+        KernelId::STOCK.to_vec()
+    } else {
+        arguments.kernels.clone()
+    };
+    let mut scheduled = 0;
+    for id in kernels {
+        let wanted = lab
+            .iter()
+            .filter(|case| case.lab.as_ref().is_some_and(|info| id.is_named_by(&info.kernels)));
+        let wanted: Vec<Case> = wanted.cloned().collect();
+        scheduled += wanted.len();
+        if !wanted.is_empty() {
+            run_lab(&wanted, id, arguments, &mut reporter, &mut ledger)?;
+        }
+    }
+    let lab_results = || reporter.results().iter().filter(|result| result.place != "host");
+    let reached = lab_results()
+        .filter(|result| !matches!(result.outcome, Outcome::Crashed(_)))
+        .count();
+    let continuity = Continuity {
+        scheduled: scheduled as u64,
+        reached_verdict: reached as u64,
+    };
+    let metrics = RecoveryMetrics::new(&ledger.attempts, ledger.integrity, continuity);
+    reporter.write(&results, &metrics, &ledger.events)?;
+    let counts = reporter.counts();
+    if scheduled > 0 {
+        println!("\n{metrics}");
+    }
+    println!(
+        "results: {0}/results.json, {0}/junit.xml; {1:.0} s",
+        results.display(),
+        start.elapsed().as_secs_f64()
+    );
+    if counts.passed + counts.failed + counts.skipped == 0 {
+        bail!("no test matches; --list shows what there is");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed, counts.failed, counts.skipped
+    );
+    Ok(if counts.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The tests that the arguments ask for.
+fn select(arguments: &Arguments) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for executable in discover::build()? {
+        let wanted = if executable.lab {
+            arguments.wants_lab()
+        } else {
+            arguments.wants_host()
+        };
+        if wanted {
+            cases.extend(discover::list(&executable)?);
+        }
+    }
+    cases.retain(|case| {
+        let level = case.lab.as_ref().is_none_or(|info| arguments.wants(info));
+        level
+            && arguments
+                .filter
+                .as_ref()
+                .is_none_or(|part| case.full_name().contains(part.as_str()))
+    });
+    Ok(cases)
+}
+
+fn run_ordinary(cases: &[Case], with_documentation: bool, reporter: &mut Reporter) -> Result<()> {
+    let mut executables: BTreeMap<_, Vec<&Case>> = BTreeMap::new();
+    for case in cases {
+        executables.entry(&case.executable).or_default().push(case);
+    }
+    for cases in executables.values() {
+        host::run_executable(cases, |result| reporter.add(result))?;
+    }
+    if with_documentation {
+        host::run_doc_tests(|result| reporter.add(result))?;
+    }
+    Ok(())
+}
+
+fn run_lab(
+    cases: &[Case],
+    id: KernelId,
+    arguments: &Arguments,
+    reporter: &mut Reporter,
+    ledger: &mut Ledger,
+) -> Result<()> {
+    let kernel = kernel::ensure(id, arguments.refresh)?;
+    let built = modules::ensure(&kernel)?;
+    let place = |case: &&Case| case.lab.as_ref().map(|info| info.place);
+    let inside: Vec<Case> = cases
+        .iter()
+        .filter(|case| place(case) == Some(Place::Guest))
+        .cloned()
+        .collect();
+    for batch in guest::batches(&inside, &kernel, &built, arguments.hold) {
+        batch.run(ledger, |result| reporter.add(result))?;
+    }
+    for case in cases.iter().filter(|case| place(case) == Some(Place::Host)) {
+        reporter.add(host::run_driver(case, id)?);
+    }
+    Ok(())
 }

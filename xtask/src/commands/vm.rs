@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use lab::host::{apt, workspace};
 use lab::kernel::{self, KernelId, modules};
-use lab::vm::{Bounds, Disk, Ended, Machine, SharedMemory, Spec, Stream};
+use lab::runner::guest;
+use lab::vm::{Disk, Ended, Machine, SharedMemory, Spec, Stream};
 use lab_guest::kmod::MODULES_ENV;
 use lab_guest::protocol;
 
@@ -20,6 +21,7 @@ use lab_guest::protocol;
 ///   cargo xtask vm --kernel 7.x --disk data:256 -- lsblk
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub(crate) struct Arguments {
     /// 6.12, 7.x or debug
     #[arg(long, default_value = "6.12")]
@@ -76,17 +78,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         None
     };
-    let bounds = Bounds::of(&kernel);
-    let mut machine = Machine::boot(Spec {
-        kernel,
+    let mut machine = Machine::boot(&Spec {
         memory: arguments.memory,
         cpus: arguments.cpus,
         disks,
         shared_memory,
-        directory,
-        bounds,
-        watched: lab::kernel::modules::WATCHED.map(str::to_owned).to_vec(),
         command_line: arguments.append.clone(),
+        ..Spec::new(&kernel, directory)
     })?;
     let release = &machine.spec().kernel.release;
     eprintln!(
@@ -100,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let command = protocol::Command {
         argv,
-        env: environment(&built),
+        env: guest::environment(&built),
         cwd: std::env::current_dir()?.to_string_lossy().into_owned(),
         terminal: None,
     };
@@ -144,22 +142,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         machine.shut_down()?;
     }
     Ok(ExitCode::from(code))
-}
-
-/// What commands in the guest find in their environment.
-pub(crate) fn environment(modules: &std::path::Path) -> Vec<(String, String)> {
-    vec![
-        (MODULES_ENV.to_owned(), modules.to_string_lossy().into_owned()),
-        (
-            "PATH".to_owned(),
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        ),
-        ("HOME".to_owned(), "/root".to_owned()),
-        (
-            "TERM".to_owned(),
-            std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()),
-        ),
-    ]
 }
 
 fn disk(directory: &std::path::Path, text: &str) -> Result<Disk> {

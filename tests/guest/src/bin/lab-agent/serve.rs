@@ -128,7 +128,7 @@ fn vitals() -> Vitals {
             .unwrap_or_default()
             * 10,
         available: kib("MemAvailable"),
-        slab: kib("Slab"),
+        slab: kib("SUnreclaim"),
         open_files: first("/proc/sys/fs/file-nr").parse().unwrap_or_default(),
     }
 }

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Results for people and for machines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{Outcome, TestResult};
+use crate::crash::{CrashEvent, RecoveryMetrics};
+
+/// Collects results, showing each as it comes.
+#[derive(Debug, Default)]
+pub struct Reporter {
+    results: Vec<TestResult>,
+}
+
+/// How many tests ended how.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Passed.
+    pub passed: usize,
+    /// Failed or crashed.
+    pub failed: usize,
+    /// Skipped.
+    pub skipped: usize,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    counts: Counts,
+    results: &'a [TestResult],
+    recovery: &'a RecoveryMetrics,
+    crash_events: &'a [CrashEvent],
+}
+
+impl Reporter {
+    /// Takes a result and shows it.
+    pub fn add(&mut self, result: TestResult) {
+        let colour = |code: &str, word: &str| {
+            if std::io::stdout().is_terminal() {
+                format!("\x1b[{code}m{word}\x1b[0m")
+            } else {
+                word.to_owned()
+            }
+        };
+        let (word, reason) = match &result.outcome {
+            Outcome::Passed => (colour("32", "PASS "), ""),
+            Outcome::Failed(reason) => (colour("31", "FAIL "), reason.as_str()),
+            Outcome::Skipped(reason) => (colour("33", "SKIP "), reason.as_str()),
+            Outcome::Crashed(reason) => (colour("35", "CRASH"), reason.as_str()),
+        };
+        let TestResult {
+            place,
+            package,
+            name,
+            took,
+            ..
+        } = &result;
+        println!(
+            "{word} {place:5} {package} {name} ({:.2} s) {reason}",
+            took.as_secs_f64()
+        );
+        if matches!(result.outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {
+            for line in result.output.lines() {
+                println!("    | {line}");
+            }
+        }
+        self.results.push(result);
+    }
+
+    /// All results so far.
+    pub fn results(&self) -> &[TestResult] {
+        &self.results
+    }
+
+    /// How many ended how.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for result in &self.results {
+            match result.outcome {
+                Outcome::Passed => counts.passed += 1,
+                Outcome::Failed(_) | Outcome::Crashed(_) => counts.failed += 1,
+                Outcome::Skipped(_) => counts.skipped += 1,
+            }
+        }
+        counts
+    }
+
+    /// Writes `results.json` and `junit.xml` into `directory`.
+    pub fn write(&self, directory: &Path, recovery: &RecoveryMetrics, events: &[CrashEvent]) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        let document = Document {
+            counts: self.counts(),
+            results: &self.results,
+            recovery,
+            crash_events: events,
+        };
+        let json = serde_json::to_string_pretty(&document).context("writing results as JSON")?;
+        for (name, text) in [("results.json", json), ("junit.xml", self.junit())] {
+            let path = directory.join(name);
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The results in the form that CI servers read: one suite per package and place.
+    fn junit(&self) -> String {
+        let mut suites: BTreeMap<String, Vec<&TestResult>> = BTreeMap::new();
+        for result in &self.results {
+            suites
+                .entry(format!("{}@{}", result.package, result.place))
+                .or_default()
+                .push(result);
+        }
+        let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+        for (suite, results) in suites {
+            let count = |want: fn(&Outcome) -> bool| results.iter().filter(|result| want(&result.outcome)).count();
+            let failures = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+            let errors = count(|outcome| matches!(outcome, Outcome::Crashed(_)));
+            let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+            let seconds: f64 = results.iter().map(|result| result.took.as_secs_f64()).sum();
+            let (name, tests) = (escape(&suite), results.len());
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                xml,
+                r#"  <testsuite name="{name}" tests="{tests}" failures="{failures}" errors="{errors}" skipped="{skipped}" time="{seconds:.3}">"#
+            );
+            for result in results {
+                let _ = write!(
+                    xml,
+                    r#"    <testcase classname="{name}" name="{}" time="{:.3}">"#,
+                    escape(&result.name),
+                    result.took.as_secs_f64()
+                );
+                let output = escape(&result.output);
+                let _ = match &result.outcome {
+                    Outcome::Passed => Ok(()),
+                    Outcome::Failed(reason) => {
+                        write!(xml, r#"<failure message="{}">{output}</failure>"#, escape(reason))
+                    }
+                    Outcome::Crashed(reason) => write!(xml, r#"<error message="{}">{output}</error>"#, escape(reason)),
+                    Outcome::Skipped(reason) => write!(xml, r#"<skipped message="{}"/>"#, escape(reason)),
+                };
+                xml.push_str("</testcase>\n");
+            }
+            xml.push_str("  </testsuite>\n");
+        }
+        xml.push_str("</testsuites>\n");
+        xml
+    }
+}
+
+/// XML text: the five special characters escaped, characters XML cannot hold replaced.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            '\n' | '\t' => out.push(character),
+            control if control.is_control() => out.push('\u{fffd}'),
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            plain => out.push(plain),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn result(name: &str, outcome: Outcome) -> TestResult {
+        TestResult {
+            package: "p".into(),
+            name: name.into(),
+            place: "host".into(),
+            outcome,
+            took: Duration::from_millis(1500),
+            output: "a < b \u{1b}[0m & \"c\"".into(),
+        }
+    }
+
+    #[test]
+    fn every_outcome_is_counted_and_written() {
+        let mut reporter = Reporter::default();
+        reporter.add(result("a", Outcome::Passed));
+        reporter.add(result("b", Outcome::Failed("1 != 2".into())));
+        reporter.add(result("c", Outcome::Skipped("no printer".into())));
+        reporter.add(result("d", Outcome::Crashed("panic <here>".into())));
+        assert_eq!(
+            reporter.counts(),
+            Counts {
+                passed: 1,
+                failed: 2,
+                skipped: 1
+            }
+        );
+        let xml = reporter.junit();
+        assert!(
+            xml.contains(r#"<testsuite name="p@host" tests="4" failures="1" errors="1" skipped="1" time="6.000">"#),
+            "{xml}"
+        );
+        assert!(xml.contains(r#"<skipped message="no printer"/>"#));
+        assert!(xml.contains("panic &lt;here&gt;"));
+        assert!(xml.contains("a &lt; b \u{fffd}[0m &amp; &quot;c&quot;"));
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The runner's recovery levels, with tests that really take their machine down.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use lab::crash::{Continuity, CrashType, Recovery, RecoveryMetrics, read_events};
+use lab::runner::discover::{self, Executable};
+use lab::runner::recovery::Ledger;
+use lab::runner::{Outcome, guest};
+
+use crate::Bench;
+
+#[lab_guest::test(kernels = "stock", timeout = 180)]
+fn a_run_goes_on_after_damage_panics_and_hangs(kernel: &str) -> Result<()> {
+    let bench = Bench::new(kernel, "ladder")?;
+    let path = std::env::current_exe()?;
+    let folder = env!("CARGO_MANIFEST_DIR").into();
+    let executable = Executable {
+        package: "fixture".into(),
+        folder,
+        path,
+        lab: true,
+    };
+    let mut cases = discover::list(&executable)?;
+    cases.retain(|case| case.name.starts_with("fixtures::"));
+    let log = bench.spec.directory.join("events.jsonl");
+    let mut ledger = Ledger::open(&log)?;
+    let mut outcomes = BTreeMap::new();
+    for batch in guest::batches(&cases, &bench.kernel, &bench.modules, false) {
+        batch.run(&mut ledger, |result| {
+            println!("{}: {:?}", result.name, result.outcome);
+            outcomes.insert(result.name.trim_start_matches("fixtures::").to_owned(), result.outcome);
+        })?;
+    }
+    let outcome = |name: &str| outcomes.get(name).with_context(|| format!("{name} has no result"));
+    for name in [
+        "a_passes",
+        "e_passes_after_damage",
+        "g_passes_after_a_panic",
+        "i_passes_at_last",
+    ] {
+        ensure!(*outcome(name)? == Outcome::Passed, "{name}: {:?}", outcome(name)?);
+    }
+    ensure!(matches!(outcome("b_fails")?, Outcome::Failed(reason) if reason.contains("as intended")));
+    ensure!(*outcome("c_is_skipped")? == Outcome::Skipped("nothing to do".into()));
+    ensure!(matches!(outcome("d_damages_gently")?, Outcome::Crashed(_)));
+    ensure!(
+        matches!(outcome("f_panics_the_kernel")?, Outcome::Crashed(reason) if reason.contains("reproducible crasher"))
+    );
+    ensure!(matches!(outcome("h_never_ends")?, Outcome::Failed(reason) if reason.contains("no end within")));
+
+    let events = read_events(&log)?;
+    ensure!(events.damaged.is_empty(), "{:?}", events.damaged);
+    let of = |class: CrashType| events.events.iter().find(|event| event.crash_type == class);
+    let warning = of(CrashType::Warning).context("the damage left no event")?;
+    ensure!(warning.recovery_successful == Some(true), "{warning:?}");
+    let panic = of(CrashType::KernelPanic).context("the panic left no event")?;
+    ensure!(
+        panic.recovery_attempted == Some(Recovery::VmRestart) && panic.recovery_successful == Some(true),
+        "{panic:?}"
+    );
+    ensure!(
+        panic.system_state.contains_key("kernel") && panic.additional_info["reproducible"] == true,
+        "{panic:?}"
+    );
+
+    let continuity = Continuity {
+        scheduled: outcomes.len() as u64,
+        reached_verdict: 7,
+    };
+    let metrics = RecoveryMetrics::new(&ledger.attempts, ledger.integrity, continuity);
+    println!("{metrics}");
+    ensure!(metrics.attempted == 2 && metrics.succeeded == 2, "{metrics:?}");
+    ensure!(
+        metrics.integrity.performed == 1 && metrics.integrity.passed == 1,
+        "{metrics:?}"
+    );
+    Ok(())
+}
