@@ -63,14 +63,16 @@ static int lab_deadlock_thread(void *data)
 static int __init lab_deadlock_init(void)
 {
 	struct task_struct *tasks[ARRAY_SIZE(lab_deadlock_sides)];
-	int i;
+	int i, err;
 
 	for (i = 0; i < ARRAY_SIZE(tasks); i++) {
 		tasks[i] = kthread_create(lab_deadlock_thread,
 					  &lab_deadlock_sides[i],
 					  "lab_deadlock/%d", i);
-		if (IS_ERR(tasks[i]))
+		if (IS_ERR(tasks[i])) {
+			err = PTR_ERR(tasks[i]);
 			goto err_stop;
+		}
 	}
 	for (i = 0; i < ARRAY_SIZE(tasks); i++)
 		wake_up_process(tasks[i]);
@@ -88,7 +90,7 @@ err_stop:
 	/* None of the threads has run yet, so stopping ends them unrun. */
 	while (i--)
 		kthread_stop(tasks[i]);
-	return -ENOMEM;
+	return err;
 }
 
 module_init(lab_deadlock_init);

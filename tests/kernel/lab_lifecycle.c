@@ -18,18 +18,20 @@
 
 #include <linux/atomic.h>
 #include <linux/completion.h>
+#include <linux/cpumask.h>
 #include <linux/err.h>
 #include <linux/init.h>
 #include <linux/kthread.h>
+#include <linux/minmax.h>
 #include <linux/module.h>
+#include <linux/processor.h>
 #include <linux/sched.h>
-#include <linux/sched/task.h>
 #include <linux/string.h>
 
 #include "module_lifecycle.h"
 
-#define LAB_THREADS	8
-#define LAB_ROUNDS	50
+#define LAB_MAX_THREADS	8
+#define LAB_ROUNDS	10000
 #define LAB_STATES	5
 
 static DEFINE_LIFECYCLE(lab_lifecycle);
@@ -116,101 +118,144 @@ static int __init lab_test_table(struct lifecycle *lc)
 
 struct lab_race {
 	struct lifecycle *lc;
-	struct completion done;
-	atomic_t waiting;	/* threads that are not at the line yet */
-	atomic_t running;	/* threads that have not finished */
+	int threads;
+	atomic_t arrived;	/* barriers passed, over all threads */
+	atomic_t running;	/* threads that have rounds left */
+	struct completion done;	/* none has */
 	atomic_t won;
 	atomic_t busy;
+	int err;		/* written by the judge between two barriers */
 };
 
-static int lab_racer(void *data)
+struct lab_racer {
+	struct lab_race *race;
+	struct task_struct *task;
+	bool judge;		/* of each round; one of the racers */
+};
+
+/* Spins: whoever leaves must be running at the same time as the others. */
+static void lab_barrier(struct lab_race *race, int *passed)
 {
-	struct lab_race *race = data;
-	int err;
+	int target = race->threads * ++*passed;
 
-	/* All have a CPU or are runnable before any of them starts. */
-	atomic_dec(&race->waiting);
-	while (atomic_read(&race->waiting))
+	atomic_inc_return(&race->arrived);
+	while (atomic_read_acquire(&race->arrived) < target) {
+		cpu_relax();
 		cond_resched();
-
-	err = lifecycle_transition(race->lc, LIFECYCLE_UNINITIALIZED,
-				   LIFECYCLE_INITIALIZING);
-	if (!err)
-		atomic_inc(&race->won);
-	else if (err == -EBUSY)
-		atomic_inc(&race->busy);
-
-	if (atomic_dec_and_test(&race->running))
-		complete(&race->done);
-	return 0;
+	}
 }
 
-static int __init lab_test_race(struct lifecycle *lc)
+/* All others are between two barriers: nothing moves. */
+static int lab_judge(struct lab_race *race)
 {
-	struct task_struct *tasks[LAB_THREADS];
-	struct lab_race race = {
-		.lc = lc,
-		.done = COMPLETION_INITIALIZER_ONSTACK(race.done),
-		.waiting = ATOMIC_INIT(LAB_THREADS),
-		.running = ATOMIC_INIT(LAB_THREADS),
-	};
-	int i;
+	struct lifecycle *lc = race->lc;
+	int losers = race->threads - 1;
 
-	lab_reset(lc, LIFECYCLE_UNINITIALIZED);
-	for (i = 0; i < LAB_THREADS; i++) {
-		tasks[i] = kthread_create(lab_racer, &race,
-					  "lab_lifecycle/%d", i);
-		if (IS_ERR(tasks[i]))
-			goto err_stop;
-		/* The thread ends by itself and the reference must not. */
-		get_task_struct(tasks[i]);
-	}
-	for (i = 0; i < LAB_THREADS; i++)
-		wake_up_process(tasks[i]);
-	wait_for_completion(&race.done);
-	/* The last to finish may still be in complete(), on our stack. */
-	for (i = 0; i < LAB_THREADS; i++) {
-		kthread_stop(tasks[i]);
-		put_task_struct(tasks[i]);
-	}
-
-	if (atomic_read(&race.won) != 1 ||
-	    atomic_read(&race.busy) != LAB_THREADS - 1) {
+	if (atomic_read(&race->won) != 1 || atomic_read(&race->busy) != losers) {
 		pr_err("race: %d of %d won, %d were told busy\n",
-		       atomic_read(&race.won), LAB_THREADS,
-		       atomic_read(&race.busy));
+		       atomic_read(&race->won), race->threads,
+		       atomic_read(&race->busy));
 		return -EPROTO;
 	}
 	if (lifecycle_state(lc) != LIFECYCLE_INITIALIZING ||
 	    atomic64_read(&lc->transitions) != 1 ||
-	    atomic64_read(&lc->refused) != LAB_THREADS - 1) {
+	    atomic64_read(&lc->refused) != losers) {
 		pr_err("race: state %d, %lld made, %lld refused\n",
 		       lifecycle_state(lc), atomic64_read(&lc->transitions),
 		       atomic64_read(&lc->refused));
 		return -EPROTO;
 	}
+	atomic_set(&race->won, 0);
+	atomic_set(&race->busy, 0);
+	lab_reset(lc, LIFECYCLE_UNINITIALIZED);
 	return 0;
+}
 
-err_stop:
-	while (i--) {
-		kthread_stop(tasks[i]);
-		put_task_struct(tasks[i]);
+static int lab_racer_thread(void *data)
+{
+	struct lab_racer *racer = data;
+	struct lab_race *race = racer->race;
+	int round, err, passed = 0;
+
+	for (round = 0; round < LAB_ROUNDS; round++) {
+		lab_barrier(race, &passed);
+		if (race->err)
+			break;
+		err = lifecycle_transition(race->lc, LIFECYCLE_UNINITIALIZED,
+					   LIFECYCLE_INITIALIZING);
+		if (!err)
+			atomic_inc(&race->won);
+		else if (err == -EBUSY)
+			atomic_inc(&race->busy);
+		lab_barrier(race, &passed);
+		if (racer->judge)
+			race->err = lab_judge(race);
 	}
-	return -ENOMEM;
+
+	if (atomic_dec_and_test(&race->running))
+		complete(&race->done);
+
+	/* kthread_stop() needs a live task. */
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	return 0;
+}
+
+static int __init lab_test_race(struct lifecycle *lc)
+{
+	struct lab_racer racers[LAB_MAX_THREADS];
+	struct lab_race race = {
+		.lc = lc,
+		.threads = clamp_t(int, num_online_cpus(), 2, LAB_MAX_THREADS),
+		.done = COMPLETION_INITIALIZER_ONSTACK(race.done),
+	};
+	unsigned int cpu = cpumask_first(cpu_online_mask);
+	int i, err = 0;
+
+	lab_reset(lc, LIFECYCLE_UNINITIALIZED);
+	for (i = 0; i < race.threads; i++) {
+		struct lab_racer *racer = &racers[i];
+
+		racer->race = &race;
+		racer->judge = !i;
+		racer->task = kthread_create(lab_racer_thread, racer,
+					     "lab_lifecycle/%d", i);
+		if (IS_ERR(racer->task)) {
+			err = PTR_ERR(racer->task);
+			break;
+		}
+		/* One thread to a CPU; two to the only one. */
+		kthread_bind(racer->task, cpu);
+		cpu = cpumask_next(cpu, cpu_online_mask);
+		if (cpu >= nr_cpu_ids)
+			cpu = cpumask_first(cpu_online_mask);
+	}
+	/*
+	 * kthread_stop() keeps a thread that has not started from running at
+	 * all: wanted if one is missing, but it would leave the others at the
+	 * barrier for ever if the race was on.
+	 */
+	if (!err) {
+		atomic_set(&race.running, race.threads);
+		for (i = 0; i < race.threads; i++)
+			wake_up_process(racers[i].task);
+		wait_for_completion(&race.done);
+	}
+	while (i--)
+		kthread_stop(racers[i].task);
+	return err ? err : race.err;
 }
 
 static int __init lab_lifecycle_init(void)
 {
-	int i, err;
+	int err;
 
 	err = lab_test_table(&lab_lifecycle);
 	if (err)
 		return err;
-	for (i = 0; i < LAB_ROUNDS; i++) {
-		err = lab_test_race(&lab_lifecycle);
-		if (err)
-			return err;
-	}
+	err = lab_test_race(&lab_lifecycle);
+	if (err)
+		return err;
 
 	lab_reset(&lab_lifecycle, LIFECYCLE_UNINITIALIZED);
 	err = lifecycle_transition(&lab_lifecycle, LIFECYCLE_UNINITIALIZED,

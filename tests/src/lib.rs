@@ -4,6 +4,7 @@
 //!
 //! From the bottom up, each module knowing only those above it in this list:
 //!
+//! - [`fio`]: figures in fio's output.
 //! - [`host`]: the machine the lab runs on: its cache directory, commands, packages, progress shown to a person.
 //! - [`crash`]: what a kernel's console means: patterns, classification, crash records, recovery metrics. Sans-IO.
 //! - [`kernel`]: Debian's stock kernels, the debug kernel, the trees that build them, modules built for each.
@@ -11,6 +12,7 @@
 //! - [`runner`]: tests of all levels found, run, recovered from, reported.
 
 pub mod crash;
+pub mod fio;
 pub mod host;
 pub mod kernel;
 pub mod runner;

@@ -1,3 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The ublk server.
+//! The ublk server: presents a [`Target`] as the block device `/dev/ublkbN`.
+//!
+//! # Who does what
+//!
+//! | part | job |
+//! |---|---|
+//! | [`target`] | what a device *is*: its limits, and how one request is answered. Knows nothing of ublk |
+//! | [`device`] | a device's life: add, start, watch, stop, delete. One thread owns it |
+//! | `queue` | one thread per hardware queue: an `io_uring` and an async task per tag |
+//! | `request`, `buffer` | the driver's view of one request turned into a checked [`Request`] and owned memory |
+//! | [`signals`] | SIGTERM, SIGINT and SIGHUP as something to wait for, without a signal handler |
+//!
+//! # Contract
+//!
+//! - [`Device::start`] either returns a device that is open for I/O, or an error and no device.
+//! - A device lives as long as its [`Device`]: dropping it stops and deletes the device. Only `kill -9` leaves one behind.
+//! - Everything the driver reports about a request is checked before a target sees it. Targets check ranges once more,
+//!   because they are the ones who would be wrong in memory.
+//!
+//! [`Target`]: target::Target
+//! [`Request`]: target::Request
+//! [`Device`]: device::Device
+//! [`Device::start`]: device::Device::start
+
+mod buffer;
+mod control;
+pub mod device;
+pub mod error;
+mod map;
+pub mod options;
+mod queue;
+mod request;
+pub mod signals;
+mod size;
+pub mod target;
+pub mod units;

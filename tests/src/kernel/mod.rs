@@ -95,6 +95,16 @@ pub struct Kernel {
     pub headers: String,
 }
 
+impl Kernel {
+    /// The compiler in its tree that modules for it are built with.
+    pub fn gcc(&self) -> &'static str {
+        match self.id {
+            KernelId::Lts | KernelId::Debug => tree::Suite::BOOKWORM.gcc,
+            KernelId::Newest => tree::Suite::TRIXIE.gcc,
+        }
+    }
+}
+
 /// Finds, fetches or builds a kernel. `refresh` looks for a newer release although one is cached.
 pub fn ensure(id: KernelId, refresh: bool) -> Result<Kernel> {
     match id {

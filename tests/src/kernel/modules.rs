@@ -67,41 +67,80 @@ fn fingerprint(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)]) -> u64 {
     hasher.finish()
 }
 
-fn build(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)], fingerprint: u64, into: &Path) -> Result<()> {
-    let step = Step::start(format!("building the kernel modules for {}", kernel.release));
-    let inside = format!("/var/tmp/lab-modules-{fingerprint:016x}");
+/// Checks the modules with sparse; an error shows what it says.
+pub fn sparse(kernel: &Kernel) -> Result<()> {
+    let sources = sources()?;
+    let fingerprint = fingerprint(kernel, &sources);
+    let _lock = cache::lock(&format!("module-build-{}", kernel.id))?;
+    if !kernel.tree.path("/usr/bin/sparse").exists() {
+        kernel.tree.install(&["sparse"])?;
+    }
+    let step = Step::start(format!("sparse for {}", kernel.release));
+    let inside = stage(kernel, &sources, &format!("lab-sparse-{fingerprint:016x}"))?;
+    let mut findings = Vec::new();
+    for folder in FOLDERS {
+        make(kernel, &inside, folder, &["C=2", "modules"], |line| {
+            if line.contains(&format!("{inside}/")) && (line.contains(": warning:") || line.contains(": error:")) {
+                findings.push(line.replace(&format!("{inside}/"), ""));
+            }
+        })?;
+    }
+    cache::remove(&kernel.tree.path(&inside))?;
+    if !findings.is_empty() {
+        bail!("sparse, for {}:\n{}", kernel.release, findings.join("\n"));
+    }
+    step.done();
+    Ok(())
+}
+
+/// Copies the sources into the kernel's tree; returns where they are, as seen from inside.
+fn stage(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)], name: &str) -> Result<String> {
+    let inside = format!("/var/tmp/{name}");
     let outside = kernel.tree.path(&inside);
-    let staging = into.join("staging");
+    cache::remove(&outside)?;
+    let staging = cache::path(name)?;
     for (path, contents) in sources {
         let target = staging.join(path);
         fs::create_dir_all(target.parent().unwrap_or(&staging))?;
         fs::write(&target, contents).with_context(|| format!("writing {}", target.display()))?;
     }
-    cache::remove(&outside)?;
     privileged("cp").args(["-r", "--"]).args([&staging, &outside]).run()?;
+    cache::remove(&staging)?;
+    Ok(inside)
+}
+
+/// Runs make on one folder of the staged sources.
+fn make(kernel: &Kernel, inside: &str, folder: &str, goals: &[&str], line: impl FnMut(&str)) -> Result<()> {
+    kernel
+        .tree
+        .command("make")
+        .args([
+            "-C",
+            &format!("{inside}/{folder}"),
+            &format!("KDIR={}", kernel.headers),
+            &format!("CC={}", kernel.gcc()),
+        ])
+        .args(goals)
+        .arg(format!(
+            "-j{}",
+            std::thread::available_parallelism().map_or(1, usize::from)
+        ))
+        .lines(line)
+        .with_context(|| format!("building {folder} for {}", kernel.release))
+}
+
+fn build(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)], fingerprint: u64, into: &Path) -> Result<()> {
+    let step = Step::start(format!("building the kernel modules for {}", kernel.release));
+    let inside = stage(kernel, sources, &format!("lab-modules-{fingerprint:016x}"))?;
+    let outside = kernel.tree.path(&inside);
     let mut warnings = Vec::new();
     for folder in FOLDERS {
-        kernel
-            .tree
-            .command("make")
-            .args([
-                "-C",
-                &format!("{inside}/{folder}"),
-                &format!("KDIR={}", kernel.headers),
-                "W=1",
-                "modules",
-            ])
-            .arg(format!(
-                "-j{}",
-                std::thread::available_parallelism().map_or(1, usize::from)
-            ))
-            .lines(|line| {
-                step.now(line.trim().to_owned());
-                if line.contains("warning:") && !NOT_OURS.iter().any(|known| line.contains(known)) {
-                    warnings.push(line.to_owned());
-                }
-            })
-            .with_context(|| format!("building {folder} for {}", kernel.release))?;
+        make(kernel, &inside, folder, &["W=1", "modules"], |line| {
+            step.now(line.trim().to_owned());
+            if line.contains("warning:") && !NOT_OURS.iter().any(|known| line.contains(known)) {
+                warnings.push(line.to_owned());
+            }
+        })?;
         for entry in fs::read_dir(outside.join(folder))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "ko") {
@@ -111,7 +150,6 @@ fn build(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)], fingerprint: u64, into
         }
     }
     cache::remove(&outside)?;
-    cache::remove(&staging)?;
     if !warnings.is_empty() {
         bail!(
             "the modules build with warnings for {}:\n{}",

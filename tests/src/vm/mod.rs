@@ -314,6 +314,24 @@ impl Machine {
         }
     }
 
+    /// Waits for the first line a command prints on its standard output, such as a server's sign that it is ready.
+    pub fn first_line(&mut self, job: Job, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        let (mut line, mut rest) = (Vec::new(), Vec::new());
+        while !line.contains(&b'\n') {
+            let ended = self.wait(job, Duration::from_millis(50), |stream, bytes| match stream {
+                Stream::Out => line.extend_from_slice(bytes),
+                Stream::Err => rest.extend_from_slice(bytes),
+            });
+            match ended {
+                Ended::TimedOut if Instant::now() < deadline => {}
+                ended => bail!("no line of output but {ended:?}\n{}", String::from_utf8_lossy(&rest)),
+            }
+        }
+        let text = String::from_utf8_lossy(&line);
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
     /// Ends a command and its descendants.
     pub fn kill(&mut self, job: Job) -> Result<()> {
         self.send(&ToGuest::Kill(job.0))

@@ -1,7 +1,155 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! x
-#[derive(clap::Args)]
-pub(crate) struct Arguments {}
-pub(crate) fn run(_: &Arguments) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("not yet")
+
+//! `cargo xtask demo`: the project's main job, for real, in a few minutes on any PC.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use lab::fio;
+use lab::host::progress::Step;
+use lab::host::{apt, workspace};
+use lab::kernel::{self, KernelId, modules};
+use lab::runner::discover::cargo;
+use lab::runner::guest;
+use lab::vm::{Ended, Job, Machine, Spec};
+use lab_guest::protocol::Command;
+
+/// Bound on every step inside the machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// 6.12, 7.x or debug
+    #[arg(long, default_value = "6.12")]
+    kernel: KernelId,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    apt::ensure(apt::LAB)?;
+    apt::ensure(apt::UBLK_BUILD)?;
+    let server = build_server()?;
+    let kernel = kernel::ensure(arguments.kernel, false)?;
+    let built = modules::ensure(&kernel)?;
+    let directory = workspace::results()
+        .join("machines")
+        .join(format!("demo-{}", std::process::id()));
+    let mut machine = Machine::boot(&Spec {
+        memory: 2048,
+        ..Spec::new(&kernel, directory)
+    })?;
+    heading(&format!(
+        "a machine with {}, up after {:.1} s",
+        kernel.release,
+        machine.boot_time().as_secs_f64()
+    ));
+    show(&mut machine, "uname -srm; uptime")?;
+
+    heading("this project's kernel modules, loaded, with their state machines");
+    for module in modules::WATCHED {
+        show(&mut machine, &format!("insmod {}/{module}.ko", built.display()))?;
+        show(
+            &mut machine,
+            &format!("cd /sys/module/{module}; grep -H . version lifecycle/*"),
+        )?;
+    }
+
+    heading("a RAM disk served from user space through io_uring: every block written, read back and checked");
+    show(&mut machine, "modprobe ublk_drv")?;
+    let job = serve(&mut machine, &server, &built, &["--target", "mem", "--size", "128MiB"])?;
+    show(&mut machine, "lsblk -o NAME,SIZE,LOG-SEC,ROTA,TYPE /dev/ublkb0")?;
+    let (read, write) = measure(&mut machine, "verify")?;
+    println!(
+        "  {} blocks written at {:.0} IOPS, {} read back at {:.0} IOPS, all checksums right",
+        write.operations, write.iops, read.operations, read.iops
+    );
+    stop(&mut machine, job)?;
+
+    heading("the null target: what the transport itself can do");
+    let job = serve(&mut machine, &server, &built, &["--target", "null"])?;
+    let (read, _) = measure(&mut machine, "randread")?;
+    println!(
+        "  4 KiB random reads, 32 in flight: {:.0} IOPS, median {:.0} µs, p99 {:.0} µs",
+        read.iops,
+        read.p50.as_secs_f64() * 1e6,
+        read.p99.as_secs_f64() * 1e6
+    );
+    stop(&mut machine, job)?;
+
+    heading("everything gone again, in order");
+    for module in modules::WATCHED {
+        show(&mut machine, &format!("rmmod {module}"))?;
+    }
+    show(
+        &mut machine,
+        "ls /dev/ublkb* 2>/dev/null; lsmod | grep -E 'vexfs|dsmil' || echo 'no device, no module of ours left'",
+    )?;
+    if let Some(report) = machine.take_report() {
+        anyhow::bail!("the kernel reported a failure: {report}");
+    }
+    machine.shut_down()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the server, optimised, and says where it is.
+pub(crate) fn build_server() -> Result<String> {
+    let step = Step::start("building vexfs-ublkd");
+    cargo()
+        .args(["build", "--release", "--package", "ublk-server", "--bin", "vexfs-ublkd"])
+        .lines(|line| step.now(line.trim().to_owned()))?;
+    step.done();
+    Ok(workspace::target()
+        .join("release/vexfs-ublkd")
+        .to_string_lossy()
+        .into_owned())
+}
+
+/// Starts the server in the guest and waits until its device is usable.
+pub(crate) fn serve(machine: &mut Machine, server: &str, modules: &std::path::Path, arguments: &[&str]) -> Result<Job> {
+    let mut argv = vec![server.to_owned()];
+    argv.extend(arguments.iter().map(|&word| word.to_owned()));
+    let command = Command {
+        argv,
+        env: guest::environment(modules),
+        cwd: "/".into(),
+        terminal: None,
+    };
+    let job = machine.start(&command)?;
+    let device = machine.first_line(job, LIMIT).context("starting the server")?;
+    anyhow::ensure!(device == "/dev/ublkb0", "the server offers {device:?}, not /dev/ublkb0");
+    Ok(job)
+}
+
+/// Stops the server as a service manager would, and waits for its end.
+pub(crate) fn stop(machine: &mut Machine, job: Job) -> Result<()> {
+    machine.succeed("pkill -TERM -x vexfs-ublkd", LIMIT)?;
+    match machine.wait(job, LIMIT, |_, _| {}) {
+        Ended::Exit(lab_guest::protocol::Exit::Code(0)) => Ok(()),
+        ended => anyhow::bail!("the server did not end in order: {ended:?}"),
+    }
+}
+
+/// Runs one of the fio jobs of `tests/fio` on the device.
+fn measure(machine: &mut Machine, name: &str) -> Result<(fio::Figures, fio::Figures)> {
+    let file = workspace::root().join("tests/fio").join(format!("{name}.fio"));
+    let script = format!(
+        "cd /tmp; fio --output-format=json --filename=/dev/ublkb0 {}",
+        file.display()
+    );
+    println!("  $ fio --filename=/dev/ublkb0 tests/fio/{name}.fio");
+    fio::parse(&machine.succeed(&script, LIMIT)?)
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}");
+}
+
+/// Runs a command in the guest, with itself and its output shown.
+fn show(machine: &mut Machine, script: &str) -> Result<()> {
+    println!("  $ {script}");
+    for line in machine.succeed(script, LIMIT)?.lines() {
+        println!("  {line}");
+    }
+    Ok(())
 }

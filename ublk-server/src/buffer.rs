@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The memory through which the data of one tag passes.
+//!
+//! # Contract
+//!
+//! The driver copies request data to and from the address it was given with a command, at times of its choosing: inside
+//! system calls of the queue's thread, until the command completes. So the buffer has two states, and a type for each:
+//!
+//! 1. [`TagBuffer`]: ours. Its bytes can be borrowed; dropping it frees it.
+//! 2. [`LentBuffer`]: the driver's, from the moment its address goes into a command until that command has completed.
+//!    Its bytes cannot be reached. Dropping it *leaks* it, on purpose: were it freed instead, the driver could copy a
+//!    late request into whatever the process had mapped there since.
+
+use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+
+use libublk::BufDesc;
+use nix::errno::Errno;
+
+use crate::map::AnonymousMap;
+
+/// A buffer that belongs to us.
+#[derive(Debug)]
+pub(crate) struct TagBuffer(AnonymousMap);
+
+impl TagBuffer {
+    /// A zeroed buffer: a target that answers reads without filling them shows zeros, not this process's memory.
+    pub(crate) fn new(len: NonZeroUsize) -> Result<Self, Errno> {
+        AnonymousMap::new(len).map(Self)
+    }
+
+    /// The bytes.
+    pub(crate) const fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.0.as_mut_slice()
+    }
+
+    /// Gives the buffer to the driver.
+    pub(crate) fn lend(self) -> LentBuffer {
+        LentBuffer(ManuallyDrop::new(self.0))
+    }
+}
+
+/// A buffer the driver may touch.
+#[derive(Debug)]
+pub(crate) struct LentBuffer(ManuallyDrop<AnonymousMap>);
+
+impl LentBuffer {
+    /// How a command names the buffer. A bare address, since a slice would claim that nobody changes the bytes.
+    pub(crate) fn descriptor(&self) -> BufDesc<'static> {
+        BufDesc::RawAddress(self.0.as_ptr())
+    }
+
+    /// Takes the buffer back. To be called when the command that named it has completed.
+    pub(crate) fn reclaim(self) -> TagBuffer {
+        TagBuffer(ManuallyDrop::into_inner(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const LEN: NonZeroUsize = NonZeroUsize::new(1 << 20).unwrap();
+
+    /// Whether `address` is mapped in this process.
+    fn is_mapped(address: usize) -> bool {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().any(|line| {
+            let (start, rest) = line.split_once('-').unwrap();
+            let (end, _) = rest.split_once(' ').unwrap();
+            (usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap()).contains(&address)
+        })
+    }
+
+    #[test]
+    fn a_new_buffer_is_all_zeros() {
+        let mut buffer = TagBuffer::new(LEN).unwrap();
+        assert_eq!(buffer.as_mut_slice().len(), LEN.get());
+        assert!(buffer.as_mut_slice().iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn the_bytes_survive_lending() {
+        let mut buffer = TagBuffer::new(LEN).unwrap();
+        buffer.as_mut_slice().fill(7);
+        let mut buffer = buffer.lend().reclaim();
+        assert!(buffer.as_mut_slice().iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn a_buffer_dropped_while_lent_stays_mapped() {
+        let address = {
+            let lent = TagBuffer::new(LEN).unwrap().lend();
+            lent.0.as_ptr().addr()
+        };
+        assert!(is_mapped(address));
+    }
+}

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The life of a device.
+//!
+//! # Protocol
+//!
+//! 1. *Add*: the driver gives us a number and `/dev/ublkcN`, the channel for requests.
+//! 2. *Queues*: one thread each opens its part of the channel and fetches. A queue that cannot says so, and everything
+//!    is undone; the driver would otherwise wait for it for ever.
+//! 3. *Start*: the driver makes `/dev/ublkbN`. Requests arrive from here on, the first from the kernel looking for
+//!    partitions.
+//! 4. *Stop*: the driver lets the requests under way finish, fails new ones, and ends the fetches, and so the threads.
+//! 5. *Delete*: the driver forgets the number, as soon as the last user has closed the block device.
+//!
+//! [`Device::drop`] does 4 and 5 for whatever had been reached, so an error at any step leaves no device behind.
+//!
+//! # Threads
+//!
+//! libublk keeps its control ring in thread-local storage: all of this happens in the thread that called
+//! [`Device::start`], and `Device` is not `Send`. Block signals before (see [`crate::signals`]).
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
+use libublk::io::UblkDev;
+use libublk::{UblkError, UblkFlags};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::control::{Control, errno_of, errno_of_io, lock_adding, outcome};
+use crate::error::{Error, QueueError};
+use crate::options::{Options, driver_params};
+use crate::queue;
+use crate::signals::StopSignals;
+use crate::target::{Limits, Target};
+
+/// How long `/dev` may take to show the new device.
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for the last user to close the device; the driver deletes it then, with us or without.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// A block device served by this process. Dropping it stops and deletes the device.
+pub struct Device {
+    ctrl: UblkCtrl,
+    control: Control,
+    channel: Option<Arc<UblkDev>>,
+    queues: Vec<JoinHandle<Result<(), QueueError>>>,
+    /// Readable when a queue thread has ended.
+    ended: Arc<EventFd>,
+    /// Whether the driver was told to delete it.
+    deleted: bool,
+    /// What is done in one thread stays in it.
+    not_send: PhantomData<*const ()>,
+}
+
+/// Why [`Device::wait`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// A signal asked the server to stop.
+    Signal(nix::sys::signal::Signal),
+    /// A queue ended by itself: someone else stopped the device, or the queue broke. [`Device::stop`] tells which.
+    QueueEnded,
+}
+
+/// What a queue thread tells the thread that started it, once.
+enum Report {
+    Ready { queue: u16, tid: i32 },
+    Failed,
+}
+
+/// Keeps a queue thread's promise to report once whether it became ready, and to say when it ends, however it ends.
+struct Reporter {
+    reports: Option<Sender<Report>>,
+    ended: Arc<EventFd>,
+}
+
+impl Reporter {
+    fn report(&mut self, report: Report) {
+        if let Some(reports) = self.reports.take() {
+            // Fails if nobody waits for the report any more; then it is not missed either.
+            let _ = reports.send(report);
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.report(Report::Failed);
+        // Fails if the counter is full, and then it is readable, which is the point.
+        let _ = self.ended.write(1);
+    }
+}
+
+impl Device {
+    /// Makes a block device of `target`. When this returns, the device is open for I/O.
+    pub fn start<T: Target>(target: T, options: &Options) -> Result<Self, Error> {
+        let limits = target.limits();
+        options.check(&limits)?;
+        let control = Control::open()?;
+        let ended =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| Error::System {
+                what: "make an eventfd",
+                errno,
+            })?;
+        let mut device = Self::add(control, ended, target.name(), options)?;
+        device.open_channel(&target, &limits)?;
+        device.start_queues(target)?;
+        device.make_live()?;
+        tracing::info!(
+            "{} is live: {limits:?}, {} queues of {}",
+            device.path(),
+            device.queues.len(),
+            options.depth
+        );
+        Ok(device)
+    }
+
+    /// The block device.
+    pub fn path(&self) -> String {
+        self.ctrl.get_bdev_path()
+    }
+
+    /// Waits for a reason to stop.
+    pub fn wait(&self, signals: &StopSignals) -> Result<Wake, Errno> {
+        loop {
+            if let Some(signal) = signals.take()? {
+                return Ok(Wake::Signal(signal));
+            }
+            let mut fds = [
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.ended.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) if fds[1].any().unwrap_or(true) => return Ok(Wake::QueueEnded),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Stops and deletes the device. The error, if there is one, is the first that broke a queue.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.end()
+    }
+
+    /// Step 1.
+    fn add(mut control: Control, ended: EventFd, name: &str, options: &Options) -> Result<Self, Error> {
+        let lock = lock_adding()?;
+        if let Some(id) = options.id {
+            match control.device_exists(id) {
+                Ok(false) => {}
+                // A device that we may not look at exists, too.
+                Ok(true) | Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL) => return Err(Error::IdInUse(id)),
+                Err(errno) => {
+                    return Err(Error::System {
+                        what: "ask the driver for a device",
+                        errno,
+                    });
+                }
+            }
+        }
+        let ctrl = UblkCtrlBuilder::default()
+            .name(name)
+            .id(options.id.map_or(-1, u32::cast_signed))
+            .nr_queues(options.queues)
+            .depth(options.depth)
+            .io_buf_bytes(options.io_bytes())
+            .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV)
+            .build();
+        drop(lock);
+        let ctrl = ctrl.map_err(|error| match (&error, errno_of(&error), options.id) {
+            // Before the driver was asked: a file or a ring.
+            (UblkError::IOError(_), errno, _) => Error::System {
+                what: "open a control channel",
+                errno,
+            },
+            (_, Errno::EEXIST, Some(id)) => Error::IdInUse(id),
+            (_, Errno::EPERM | Errno::EACCES, _) => Error::Denied("add a ublk device"),
+            (_, errno, _) => Error::Add(errno),
+        })?;
+        Ok(Self {
+            ctrl,
+            control,
+            channel: None,
+            queues: Vec::new(),
+            ended: Arc::new(ended),
+            deleted: false,
+            not_send: PhantomData,
+        })
+    }
+
+    /// Step 2, the part all queues share.
+    fn open_channel<T: Target>(&mut self, target: &T, limits: &Limits) -> Result<(), Error> {
+        let describe = |device: &mut UblkDev| {
+            device.tgt.dev_size = limits.size.get();
+            device.tgt.params = driver_params(limits, device.dev_info.max_io_buf_bytes);
+            Ok(())
+        };
+        let channel = UblkDev::new(target.name().to_owned(), describe, &self.ctrl).map_err(|error| Error::Channel {
+            path: self.ctrl.get_cdev_path(),
+            errno: errno_of(&error),
+        })?;
+        self.channel = Some(Arc::new(channel));
+        Ok(())
+    }
+
+    /// Step 2: starts the threads, and waits until each has reported.
+    ///
+    /// Each, even when one has failed: stopping the device ends the fetches there are, but a thread that were to fetch
+    /// after that would wait for ever.
+    fn start_queues<T: Target>(&mut self, target: T) -> Result<(), Error> {
+        let Some(channel) = self.channel.clone() else {
+            return Ok(());
+        };
+        let target = Arc::new(target);
+        let (reports, inbox) = mpsc::channel();
+        let mut started = Ok(());
+        for queue in 0..channel.dev_info.nr_hw_queues {
+            let (channel, target) = (Arc::clone(&channel), Arc::clone(&target));
+            let mut reporter = Reporter {
+                reports: Some(reports.clone()),
+                ended: Arc::clone(&self.ended),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("ublk{}q{queue}", channel.dev_info.dev_id))
+                .spawn(move || {
+                    // Marks the thread as one that writes out dirty memory, lest its own allocations wait for that.
+                    let tid = UblkCtrl::init_queue_thread();
+                    queue::serve(queue, &channel, &*target, || {
+                        reporter.report(Report::Ready { queue, tid });
+                    })
+                });
+            match thread {
+                Ok(thread) => self.queues.push(thread),
+                Err(error) => {
+                    started = Err(Error::System {
+                        what: "start a queue thread",
+                        errno: errno_of_io(&error),
+                    });
+                    break;
+                }
+            }
+        }
+        let reports: Vec<_> = inbox.iter().take(self.queues.len()).collect();
+        started?;
+        for report in reports {
+            match report {
+                // Near the processors whose requests it gets.
+                Report::Ready { queue, tid } => self.ctrl.set_thread_affinity(queue, tid),
+                Report::Failed => return Err(self.why_a_queue_ended()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 3.
+    fn make_live(&mut self) -> Result<(), Error> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        let path = self.path();
+        outcome(self.ctrl.start_dev(channel)).map_err(|errno| Error::Start {
+            path: path.clone(),
+            errno,
+        })?;
+        if wait_until(NODE_TIMEOUT, || Path::new(&path).exists()) {
+            Ok(())
+        } else {
+            Err(Error::NoNode(path))
+        }
+    }
+
+    /// Undoes everything, to learn what a queue had to say.
+    fn why_a_queue_ended(&mut self) -> Error {
+        match self.end() {
+            Err(error) => error,
+            // Its fetches were ended in an orderly way: someone else has stopped the device already.
+            Ok(()) => Error::Start {
+                path: self.path(),
+                errno: Errno::ENODEV,
+            },
+        }
+    }
+
+    /// Steps 4 and 5, as far as there is something to undo. Returns the first error of a queue.
+    fn end(&mut self) -> Result<(), Error> {
+        if self.queues.is_empty() {
+            // Nobody has requests: there is nothing to wait for.
+        } else if let Err(errno) = outcome(self.ctrl.kill_dev()) {
+            // Gone already, or the deletion, which stops as well, must do.
+            if errno != Errno::ENODEV {
+                tracing::warn!("stopping {} failed: {errno}", self.path());
+            }
+            self.delete();
+        }
+        let mut result = Ok(());
+        for (thread, queue) in self.queues.drain(..).zip(0..) {
+            let outcome = thread.join().unwrap_or(Err(QueueError::Panicked));
+            if let Err(source) = outcome {
+                tracing::info!("queue {queue}: {source}");
+                result = result.and(Err(Error::Queue {
+                    queue,
+                    path: self.ctrl.get_cdev_path(),
+                    source,
+                }));
+            }
+        }
+        // The driver keeps the number for as long as the channel is open.
+        self.channel = None;
+        self.delete();
+        result
+    }
+
+    fn delete(&mut self) {
+        if self.deleted {
+            return;
+        }
+        self.deleted = true;
+        // Without waiting: that could take as long as somebody keeps the block device open.
+        match outcome(self.ctrl.del_dev_async()) {
+            Ok(()) => tracing::info!("{} is deleted", self.path()),
+            Err(Errno::ENODEV) => tracing::info!("{} was deleted by someone else", self.path()),
+            Err(errno) => tracing::error!("deleting {} failed: {errno}", self.path()),
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!("{error}");
+        }
+        let id = self.ctrl.dev_info().dev_id;
+        // With the number free again, the next device can have it.
+        if !wait_until(DELETE_TIMEOUT, || !matches!(self.control.device_exists(id), Ok(true))) {
+            tracing::warn!(
+                "{} is still in use: the driver deletes it when its last user closes it",
+                self.path()
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("path", &self.path())
+            .field("queues", &self.queues.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether `condition` became true in time.
+fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(INTERVAL);
+    }
+}

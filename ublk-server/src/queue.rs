@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One hardware queue: a thread, its `io_uring`, and an async task for each tag.
+//!
+//! # The life of a tag
+//!
+//! 1. *Fetch*: hand the driver a buffer and wait for the first request.
+//! 2. Reclaim the buffer, decode the request, let the target handle it.
+//! 3. *Commit and fetch*: hand the buffer back with the outcome, and wait for the next request. Go to 2.
+//!
+//! A command completed with `ENODEV` is the end: the device was stopped, and there was no request in this tag.
+//!
+//! # Order of destruction
+//!
+//! Tasks borrow the queue, so the executor is dropped first. When the loop ends early, dropping a task that waits for
+//! the driver leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the driver give up the
+//! requests that were out.
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
+
+use async_executor::LocalExecutor;
+use io_uring::{IoUring, cqueue, squeue};
+use libublk::io::{UblkDev, UblkQueue};
+use libublk::uring_async::ublk_wake_task;
+use libublk::{UblkError, sys, ublk_init_task_ring};
+use nix::errno::Errno;
+
+use crate::buffer::TagBuffer;
+use crate::control::errno_of;
+use crate::error::QueueError;
+use crate::request::{completion, decode};
+use crate::target::Target;
+use crate::units::Bytes;
+
+/// Serves queue `id` of `device` until the device is stopped. Calls `ready` when the driver has accepted all fetches,
+/// which is what it wants to see of every queue before it starts the device.
+pub(crate) fn serve<T: Target>(id: u16, device: &UblkDev, target: &T, ready: impl FnOnce()) -> Result<(), QueueError> {
+    make_ring(device.dev_info.queue_depth)?;
+    let queue = UblkQueue::new(id, device).map_err(|error| QueueError::Map(errno_of(&error)))?;
+    let buffer_len = usize::try_from(device.dev_info.max_io_buf_bytes).unwrap_or(usize::MAX);
+    let tasks = Tasks {
+        running: Cell::new(0),
+        failure: RefCell::new(None),
+    };
+    let executor = LocalExecutor::new();
+    let (queue, tasks) = (&queue, &tasks);
+    for tag in queue.tags() {
+        let buffer = new_buffer(buffer_len)?;
+        tasks.running.set(tasks.running.get() + 1);
+        executor
+            .spawn(async move { tasks.finished(serve_tag(queue, tag, target, buffer).await) })
+            .detach();
+    }
+
+    // Submit the fetches without waiting for requests. Those the driver does not accept complete at once.
+    while executor.try_tick() {}
+    reap(queue, 0)?;
+    while executor.try_tick() {}
+    tasks.check()?;
+    device.notify_buffer_registration_complete(false);
+    ready();
+
+    while tasks.running.get() > 0 {
+        if !reap(queue, 1)? {
+            return Err(QueueError::Abandoned(tasks.running.get()));
+        }
+        while executor.try_tick() {}
+        tasks.check()?;
+    }
+    Ok(())
+}
+
+/// How the tasks of a queue are doing.
+struct Tasks {
+    running: Cell<usize>,
+    failure: RefCell<Option<QueueError>>,
+}
+
+impl Tasks {
+    fn finished(&self, outcome: Result<(), QueueError>) {
+        self.running.set(self.running.get() - 1);
+        if let Err(error) = outcome {
+            self.failure.borrow_mut().get_or_insert(error);
+        }
+    }
+
+    /// The first failure, if there was one.
+    fn check(&self) -> Result<(), QueueError> {
+        self.failure.borrow_mut().take().map_or(Ok(()), Err)
+    }
+}
+
+async fn serve_tag<T: Target>(
+    queue: &UblkQueue<'_>,
+    tag: u16,
+    target: &T,
+    buffer: TagBuffer,
+) -> Result<(), QueueError> {
+    let mut lent = buffer.lend();
+    let mut fetched = queue.submit_io_prep_cmd(tag, lent.descriptor(), -1, None).await;
+    loop {
+        let failed = match fetched {
+            Ok(0) => None,
+            Ok(code) => Some(Errno::from_raw(-code)),
+            Err(UblkError::QueueIsDown) => {
+                // The command is complete: the buffer is ours again, and can go.
+                drop(lent.reclaim());
+                return Ok(());
+            }
+            Err(error) => Some(errno_of(&error)),
+        };
+        if let Some(errno) = failed {
+            return Err(QueueError::Command { tag, errno });
+        }
+        let mut buffer = lent.reclaim();
+        let desc = *queue.get_iod(tag);
+        let outcome = match decode(&desc, buffer.as_mut_slice()) {
+            Ok(request) => target.handle(request).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(queue = queue.get_qid(), tag, ?desc, "{error}");
+        }
+        lent = buffer.lend();
+        fetched = queue
+            .submit_io_commit_cmd(tag, lent.descriptor(), completion(&desc, outcome))
+            .await;
+    }
+}
+
+/// Submits what the tasks queued, waits for `at_least` completions, and wakes their tasks. False if the device is gone
+/// and nothing is left to wait for.
+fn reap(queue: &UblkQueue<'_>, at_least: usize) -> Result<bool, QueueError> {
+    match queue.flush_and_wake_io_tasks(|data, completion, _| ublk_wake_task(data, completion), at_least) {
+        Ok(_) => Ok(true),
+        Err(UblkError::QueueIsDown) => Ok(false),
+        Err(error) => match errno_of(&error) {
+            // Interrupted, or the kernel is short of something for the moment: nothing is lost, try again.
+            Errno::EINTR | Errno::EAGAIN | Errno::EBUSY => Ok(true),
+            errno => Err(QueueError::Wait(errno)),
+        },
+    }
+}
+
+/// Gives this thread a ring for `depth` requests. Only this thread uses it, and only looks at completions when it asks
+/// for them, which spares the kernel interrupting it for each.
+fn make_ring(depth: u16) -> Result<(), QueueError> {
+    let ring = IoUring::<squeue::Entry, cqueue::Entry>::builder()
+        .setup_cqsize(u32::from(depth))
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(u32::from(depth))
+        .map_err(QueueError::Ring)?;
+    // Only fails if the thread has a ring already; queue threads are new.
+    ublk_init_task_ring(|cell| {
+        cell.set(RefCell::new(ring))
+            .map_err(|_| UblkError::OtherError(-(Errno::EEXIST as i32)))
+    })
+    .map_err(|error| QueueError::Map(errno_of(&error)))
+}
+
+fn new_buffer(len: usize) -> Result<TagBuffer, QueueError> {
+    let error = |errno| QueueError::Buffer {
+        size: Bytes::new(len as u64),
+        errno,
+    };
+    TagBuffer::new(NonZeroUsize::new(len).ok_or_else(|| error(Errno::EINVAL))?).map_err(error)
+}
+
+// The loop above compares with a bare 0.
+const _: () = assert!(sys::UBLK_IO_RES_OK == 0);

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What stands behind a device.
+//!
+//! # Contract
+//!
+//! - [`Target::limits`] is asked once, before the device exists; the answer may not change.
+//! - [`Target::handle`] is called from all queue threads at once, with any number of requests pending, in no particular
+//!   order. Requests may overlap; as on any disk, what overlapping requests in flight leave behind is one of them, block
+//!   by block.
+//! - Its future runs on the queue's thread, next to the requests of all other tags: it may wait (on that thread's
+//!   `io_uring`), but must not block.
+//! - An operation that [`Limits`] does not offer is not sent by the block layer. A target answers it nevertheless,
+//!   usually with [`IoError::Unsupported`].
+
+mod mem;
+mod null;
+
+use std::future::Future;
+
+use nix::errno::Errno;
+use thiserror::Error;
+
+pub use self::mem::{Mem, MemError};
+pub use self::null::Null;
+use crate::units::{BlockSize, ByteRange, Bytes};
+
+/// What a block device does to requests.
+pub trait Target: Send + Sync + 'static {
+    /// A short name for logs and for the driver.
+    fn name(&self) -> &'static str;
+
+    /// Size and abilities.
+    fn limits(&self) -> Limits;
+
+    /// Carries out one request. `Ok` means all of it: there are no short reads or writes.
+    fn handle(&self, request: Request<'_>) -> impl Future<Output = Result<(), IoError>>;
+}
+
+/// Size and abilities of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How large the device is; a whole number of blocks.
+    pub size: Bytes,
+    /// The logical block size.
+    pub block_size: BlockSize,
+    /// Whether completed writes can still be lost.
+    pub write_cache: WriteCache,
+    /// Whether unused stretches can be given back, and in which unit; a whole number of blocks.
+    pub discard: Option<Bytes>,
+    /// Whether stretches can be zeroed without sending zeros.
+    pub write_zeroes: bool,
+}
+
+/// How a target makes writes durable, and so which requests the block layer sends for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteCache {
+    /// A completed write is as durable as it gets: the device is never asked to flush.
+    WriteThrough,
+    /// A completed write is durable after the next flush; a FUA write is sent as a write and a flush.
+    Flush,
+    /// As [`WriteCache::Flush`], and FUA writes are sent as they are.
+    FlushAndFua,
+}
+
+/// One request, checked against the driver's buffer but not against the size of the device.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request<'b> {
+    /// Fill `into` with what is at `offset`.
+    Read {
+        /// First byte on the device.
+        offset: u64,
+        /// Where the data goes. Its old content is whatever earlier requests of the tag left there, zeros at first.
+        into: &'b mut [u8],
+    },
+    /// Store `from` at `offset`.
+    Write {
+        /// First byte on the device.
+        offset: u64,
+        /// The data.
+        from: &'b [u8],
+        /// Whether the data must be durable before the request completes.
+        fua: bool,
+    },
+    /// Make all completed writes durable.
+    Flush,
+    /// The content of the range is no longer needed.
+    Discard {
+        /// What to discard.
+        range: ByteRange,
+    },
+    /// Make the range read as zeros.
+    WriteZeroes {
+        /// What to zero.
+        range: ByteRange,
+        /// Whether the space behind it may be given up. If not, later writes to it must not fail for lack of space.
+        may_unmap: bool,
+    },
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
+pub enum IoError {
+    /// It touches bytes beyond the end of the device.
+    #[error("the request goes beyond the end of the device")]
+    OutOfRange,
+    /// The target does not do that.
+    #[error("the operation is not supported")]
+    Unsupported,
+    /// The driver's description contradicts itself.
+    #[error("the request is malformed")]
+    Malformed,
+    /// The memory behind the target refused.
+    #[error("memory could not be released: {0}")]
+    Memory(Errno),
+}
+
+impl IoError {
+    /// What the application gets to see.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::OutOfRange => Errno::EIO,
+            Self::Unsupported => Errno::EOPNOTSUPP,
+            Self::Malformed => Errno::EINVAL,
+            Self::Memory(errno) => errno,
+        }
+    }
+}
+
+/// `len` bytes at `offset`, if the device has them.
+fn range_within(offset: u64, len: usize, size: Bytes) -> Result<ByteRange, IoError> {
+    let len = u64::try_from(len).map_err(|_| IoError::OutOfRange)?;
+    within(ByteRange::new(offset, len).ok_or(IoError::OutOfRange)?, size)
+}
+
+/// `range`, if the device has it.
+fn within(range: ByteRange, size: Bytes) -> Result<ByteRange, IoError> {
+    if range.end() <= size.get() {
+        Ok(range)
+    } else {
+        Err(IoError::OutOfRange)
+    }
+}
