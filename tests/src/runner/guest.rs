@@ -15,7 +15,7 @@ use lab_guest::registry::TestInfo;
 
 use super::recovery::{self, Ledger};
 use super::{Case, Outcome, TestResult, tail, verdict_in};
-use crate::crash::{RecoveryLevel, Report};
+use crate::crash::{CrashEvent, Recovery, RecoveryLevel, Report};
 use crate::host::workspace;
 use crate::kernel::{Kernel, modules};
 use crate::vm::{Disk, EMULATOR_FAULT, Ended, Machine, SharedMemory, Spec, Stream};
@@ -121,6 +121,7 @@ impl Batch {
                 }
             }
             let mut event = recovery::event(&report, &mut running, &case.full_name());
+            let mut repetition = None;
             let start = Instant::now();
             let level = report.recovery().level();
             let modules = case.lab.as_ref().map(|info| info.modules.clone()).unwrap_or_default();
@@ -134,12 +135,15 @@ impl Batch {
                 lost += 1;
                 recovery::keep_console(&running, lost)?;
                 machine = Some(Self::reset(running, number, ledger, &mut event, &report)?);
-                let again = self.isolate(case, ledger, &mut event, &mut result)?;
+                let (again, repeated) = self.isolate(case, &mut event, &mut result)?;
+                repetition = repeated;
                 if is_emulator_fault(&report) {
                     result = again;
                 }
             }
-            ledger.record(event)?;
+            for event in std::iter::once(event).chain(repetition) {
+                ledger.record(event)?;
+            }
             each(result);
         }
         if let Some(machine) = machine {
@@ -261,7 +265,7 @@ impl Batch {
         machine: Machine,
         acknowledged: u64,
         ledger: &mut Ledger,
-        event: &mut crate::crash::CrashEvent,
+        event: &mut CrashEvent,
         report: &Report,
     ) -> Result<Machine> {
         let start = Instant::now();
@@ -279,7 +283,7 @@ impl Batch {
         ledger.integrity.passed += u64::from(survived);
         let recovery = match report.recovery() {
             // Level 1 was tried first, or the guest was gone before it could be.
-            recovery if recovery.level() != RecoveryLevel::SystemReset => crate::crash::Recovery::ForcedReset,
+            recovery if recovery.level() != RecoveryLevel::SystemReset => Recovery::ForcedReset,
             recovery => recovery,
         };
         let booted = Machine::boot(&spec);
@@ -287,14 +291,13 @@ impl Batch {
         booted.context("booting again after a reset")
     }
 
-    /// Level 3: does the test crash again, alone on a fresh machine?
+    /// Level 3: does the test crash again, alone on a fresh machine? Returns the repetition and its crash, if any.
     fn isolate(
         &self,
         case: &Case,
-        ledger: &mut Ledger,
-        event: &mut crate::crash::CrashEvent,
+        event: &mut CrashEvent,
         result: &mut TestResult,
-    ) -> Result<TestResult> {
+    ) -> Result<(TestResult, Option<CrashEvent>)> {
         let directory = self.directory.join("isolated");
         let mut machine = Machine::boot(&self.spec(&directory)?)?;
         let (again, after) = self.run_one(&mut machine, case, 1)?;
@@ -309,16 +312,15 @@ impl Batch {
         if let Outcome::Crashed(reason) = &mut result.outcome {
             *reason = format!("{reason} [{finding}]");
         }
-        if let After::Damaged(report) | After::Lost(report) = after {
-            let mut repeated =
-                recovery::event(&report, &mut machine, &format!("{} (repeated alone)", case.full_name()));
-            repeated
-                .additional_info
-                .insert("isolation".into(), "this is the repetition".into());
-            ledger.record(repeated)?;
-        }
+        let repeated = match after {
+            After::Damaged(report) | After::Lost(report) => {
+                let context = format!("{} (repeated alone)", case.full_name());
+                Some(recovery::event(&report, &mut machine, &context))
+            }
+            After::Fit => None,
+        };
         machine.power_cut()?;
-        Ok(again)
+        Ok((again, repeated))
     }
 }
 

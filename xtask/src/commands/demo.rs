@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     show(
         &mut machine,
-        "ls /dev/ublkb* 2>/dev/null; lsmod | grep -E 'vexfs|dsmil' || echo 'no device, no module of ours left'",
+        "find /dev -name 'ublkb*'; lsmod | grep -E 'vexfs|dsmil' || echo 'no device, no module of ours left'",
     )?;
     if let Some(report) = machine.take_report() {
         anyhow::bail!("the kernel reported a failure: {report}");
