@@ -15,7 +15,8 @@
 //! # Contract
 //!
 //! - [`Device::start`] either returns a device that is open for I/O, or an error and no device.
-//! - A device lives as long as its [`Device`]: dropping it stops and deletes the device. Only `kill -9` leaves one behind.
+//! - A device lives as long as its [`Device`]: dropping it stops and deletes the device. Only `kill -9` leaves
+//!   one behind.
 //! - Everything the driver reports about a request is checked before a target sees it. Targets check ranges once more,
 //!   because they are the ones who would be wrong in memory.
 //!

@@ -13,8 +13,8 @@
 //! # Order of destruction
 //!
 //! Tasks borrow the queue, so the executor is dropped first. When the loop ends early, dropping a task that waits for
-//! the driver leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the driver give up the
-//! requests that were out.
+//! the driver leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the driver give up
+//! the requests that were out.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;

@@ -52,8 +52,8 @@ pub(crate) fn completion(request: &sys::ublksrv_io_desc, outcome: Result<(), IoE
     match outcome {
         Err(error) => -(error.errno() as i32),
         Ok(()) => match request.op_flags & OPERATION_MASK {
-            // A request that decoded fits its buffer, which is far smaller than 2 GiB. A lower count is safe anyway: the
-            // block layer sends the rest again.
+            // A request that decoded fits its buffer, which is far smaller than 2 GiB. A lower count is safe anyway:
+            // the block layer sends the rest again.
             sys::UBLK_IO_OP_READ | sys::UBLK_IO_OP_WRITE => {
                 ByteRange::from_sectors(0, request.nr_sectors).map_or(0, |r| i32::try_from(r.len()).unwrap_or(0))
             }

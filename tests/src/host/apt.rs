@@ -35,6 +35,15 @@ pub const UBLK_BUILD: &[Package] = &[
     ("linux-libc-dev", "/usr/include/linux/fs.h"),
 ];
 
+/// What the Debian packages are built and checked with, beside what the server needs.
+pub const DEB: &[Package] = &[
+    ("build-essential", "/usr/share/build-essential/essential-packages-list"),
+    ("debhelper", "/usr/bin/dh"),
+    ("dh-dkms", "/usr/bin/dh_dkms"),
+    ("dpkg-dev", "/usr/bin/dpkg-buildpackage"),
+    ("lintian", "/usr/bin/lintian"),
+];
+
 /// Installs what is missing of `packages`.
 pub fn ensure(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> = packages

@@ -6,8 +6,8 @@
 //!
 //! - [`Target::limits`] is asked once, before the device exists; the answer may not change.
 //! - [`Target::handle`] is called from all queue threads at once, with any number of requests pending, in no particular
-//!   order. Requests may overlap; as on any disk, what overlapping requests in flight leave behind is one of them, block
-//!   by block.
+//!   order. Requests may overlap; as on any disk, what overlapping requests in flight leave behind is one of them,
+//!   block by block.
 //! - Its future runs on the queue's thread, next to the requests of all other tags: it may wait (on that thread's
 //!   `io_uring`), but must not block.
 //! - An operation that [`Limits`] does not offer is not sent by the block layer. A target answers it nevertheless,

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `vexfs-ublkd` with the real ublk driver, inside a lab machine.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lab_guest::{kmod, sys};
+
+const SERVER: &str = env!("CARGO_BIN_EXE_vexfs-ublkd");
+const FIO_JOBS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fio");
+
+/// A running server; killed on drop, so that a failing test leaves no process behind.
+struct Server {
+    process: Child,
+    device: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Result<Self> {
+        kmod::modprobe("ublk_drv")?;
+        let mut process = Command::new(SERVER)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the server")?;
+        let stdout = process.stdout.take().context("the server has no standard output")?;
+        let mut device = String::new();
+        BufReader::new(stdout).read_line(&mut device)?;
+        let device = device.trim_end().to_owned();
+        let server = Self { process, device };
+        ensure!(
+            Path::new(&server.device).exists(),
+            "ready, but {:?} is not there",
+            server.device
+        );
+        Ok(server)
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        sys::output("kill", &[signal, &self.process.id().to_string()]).map(drop)
+    }
+
+    /// Stops the server as a service manager does; its device must be gone when it has ended.
+    fn stop(mut self) -> Result<()> {
+        self.signal("-TERM")?;
+        let status = self.wait(Duration::from_secs(20))?;
+        ensure!(status.success(), "the server ended with {status}");
+        ensure!(!Path::new(&self.device).exists(), "{} outlived its server", self.device);
+        Ok(())
+    }
+
+    fn wait(&mut self, bound: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(start.elapsed() < bound, "the server did not end within {bound:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+fn fio(device: &str, arguments: &[&str]) -> Result<String> {
+    let filename = format!("--filename={device}");
+    let mut all = vec![filename.as_str()];
+    all.extend(arguments);
+    sys::output("fio", &all)
+}
+
+#[lab_guest::test(timeout = 120)]
+fn every_block_of_a_ram_disk_is_kept_in_both_block_sizes() -> Result<()> {
+    for block_size in ["512", "4096"] {
+        let server = Server::start(&["--target", "mem", "--size", "32MiB", "--block-size", block_size])?;
+        let name = server.device.trim_start_matches("/dev/").to_owned();
+        let sysfs = |attribute: &str| sys::read(format!("/sys/block/{name}/{attribute}"));
+        ensure!(sysfs("queue/logical_block_size")? == block_size);
+        ensure!(sysfs("size")? == (32 * 2048).to_string(), "{} sectors", sysfs("size")?);
+        fio(&server.device, &[&format!("{FIO_JOBS}/verify.fio")])?;
+        server.stop()?;
+    }
+    Ok(())
+}
+
+#[lab_guest::test]
+fn discarded_blocks_of_a_ram_disk_read_as_zeros() -> Result<()> {
+    let server = Server::start(&["--target", "mem", "--size", "16MiB"])?;
+    sys::output(
+        "sh",
+        &[
+            "-ec",
+            &format!(
+                "tr '\\0' x < /dev/zero | dd of={} bs=1M count=16 iflag=fullblock oflag=direct",
+                server.device
+            ),
+        ],
+    )?;
+    sys::output("blkdiscard", &["--offset", "4MiB", "--length", "8MiB", &server.device])?;
+    let bytes = std::fs::read(&server.device)?;
+    ensure!(bytes.len() == 16 << 20);
+    let zero = |range: std::ops::Range<usize>| bytes[range].iter().all(|&byte| byte == 0);
+    let kept = |range: std::ops::Range<usize>| bytes[range].iter().all(|&byte| byte == b'x');
+    ensure!(
+        kept(0..4 << 20) && zero(4 << 20..12 << 20) && kept(12 << 20..16 << 20),
+        "a discard hit the wrong blocks"
+    );
+    server.stop()
+}
+
+#[lab_guest::test]
+fn the_null_target_takes_reads_and_writes_at_any_depth() -> Result<()> {
+    let server = Server::start(&["--target", "null", "--size", "1GiB", "--queues", "2"])?;
+    for depth in ["1", "64"] {
+        let depth = format!("--iodepth={depth}");
+        let job = [
+            "--name=null",
+            "--rw=randrw",
+            "--bs=4k",
+            "--direct=1",
+            "--ioengine=io_uring",
+            "--io_size=16m",
+            &depth,
+        ];
+        fio(&server.device, &job)?;
+    }
+    server.stop()
+}
+
+#[lab_guest::test(timeout = 120)]
+fn twenty_devices_come_and_go_and_leave_nothing() -> Result<()> {
+    // The first cycle fills caches that stay.
+    Server::start(&["--target", "mem", "--size", "8MiB"])?.stop()?;
+    let before = sys::slab_bytes()?;
+    for _ in 0..20 {
+        Server::start(&["--target", "mem", "--size", "8MiB"])?.stop()?;
+    }
+    let grown = sys::slab_bytes()?.saturating_sub(before);
+    ensure!(grown < 4 << 20, "kernel memory grew by {grown} bytes");
+    let devices = std::fs::read_dir("/dev")?.flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = devices
+        .filter(|name| name.to_string_lossy().starts_with("ublkb"))
+        .collect();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+#[lab_guest::test(timeout = 120)]
+fn a_server_that_is_killed_under_load_leaves_errors_not_a_hang() -> Result<()> {
+    let mut server = Server::start(&["--target", "mem", "--size", "64MiB"])?;
+    let arguments = [
+        "--name=load",
+        "--rw=randwrite",
+        "--bs=4k",
+        "--direct=1",
+        "--time_based",
+        "--runtime=60",
+    ];
+    let mut load = Command::new("fio")
+        .arg(format!("--filename={}", server.device))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(2));
+    ensure!(
+        load.try_wait()?.is_none(),
+        "the load ended before the server was killed"
+    );
+    server.signal("-KILL")?;
+    server.wait(Duration::from_secs(10))?;
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = load.try_wait()? {
+            break status;
+        }
+        ensure!(
+            start.elapsed() < Duration::from_secs(30),
+            "the application still hangs 30 s after its device died"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    ensure!(!status.success(), "fio saw no error although its device died");
+    Ok(())
+}
+
+#[lab_guest::test]
+fn what_cannot_work_is_said_in_one_line() -> Result<()> {
+    kmod::modprobe("ublk_drv")?;
+    let cases: [(&[&str], &str, i32); 3] = [
+        (&["--target", "mem", "--size", "1000"], "multiple", 1),
+        (&["--target", "mem", "--size", "nonsense"], "nonsense", 2),
+        (&["--target", "tape"], "tape", 2),
+    ];
+    for (arguments, expected, code) in cases {
+        let output = Command::new(SERVER).args(arguments).output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(code),
+            "{arguments:?}: {} {stderr}",
+            output.status
+        );
+        ensure!(
+            stderr.contains(expected),
+            "{arguments:?} says {stderr:?}, nothing of {expected:?}"
+        );
+        ensure!(
+            output.stdout.is_empty(),
+            "{arguments:?} claims to be ready: {:?}",
+            output.stdout
+        );
+    }
+    Ok(())
+}
+
+lab_guest::main!();
