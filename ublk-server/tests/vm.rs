@@ -199,7 +199,7 @@ fn a_server_that_is_killed_under_load_leaves_errors_not_a_hang() -> Result<()> {
 fn what_cannot_work_is_said_in_one_line() -> Result<()> {
     kmod::modprobe("ublk_drv")?;
     let cases: [(&[&str], &str, i32); 3] = [
-        (&["--target", "mem", "--size", "1000"], "multiple", 1),
+        (&["--target", "mem", "--size", "1000"], "whole number of blocks", 1),
         (&["--target", "mem", "--size", "nonsense"], "nonsense", 2),
         (&["--target", "tape"], "tape", 2),
     ];

@@ -2,6 +2,7 @@
 
 //! Where things are in this checkout.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The checkout's top folder.
@@ -18,4 +19,24 @@ pub fn target() -> PathBuf {
 /// Results and logs of the lab: reports, consoles, crash records.
 pub fn results() -> PathBuf {
     target().join("lab")
+}
+
+/// A directory for one machine of this process: its console, its disks, what it shares with the host.
+pub fn machine_directory(name: &str) -> PathBuf {
+    results()
+        .join("machines")
+        .join(format!("{}-{name}", std::process::id()))
+}
+
+/// Removes what machines of processes that have ended left behind. Their consoles are kept until then, for a look.
+pub fn sweep_machines() {
+    for entry in fs::read_dir(results().join("machines")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.split('-').next().unwrap_or_default().to_owned();
+        let ended = !owner.is_empty() && !Path::new("/proc").join(&owner).exists();
+        if ended {
+            // Somebody else may sweep at the same time; what is left is swept next time.
+            let _left = fs::remove_dir_all(entry.path());
+        }
+    }
 }

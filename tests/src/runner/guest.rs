@@ -54,12 +54,12 @@ pub fn batches(cases: &[Case], kernel: &Kernel, built: &Path, hold: bool) -> Vec
         if let Some(batch) = known {
             batch.cases.push(case.clone());
         } else {
-            let name = format!("{}-{}-{}", std::process::id(), kernel.id, batches.len());
+            let name = format!("{}-{}", kernel.id, batches.len());
             batches.push(Batch {
                 kernel: kernel.clone(),
                 modules: built.to_owned(),
                 watched: modules::WATCHED.map(str::to_owned).to_vec(),
-                directory: workspace::results().join("machines").join(name),
+                directory: workspace::machine_directory(&name),
                 cases: vec![case.clone()],
                 hold,
             });
@@ -112,13 +112,7 @@ impl Batch {
             result.outcome = Outcome::Crashed(report.verdict.to_string());
             result.output = format!("{}\n{report}", result.output);
             if self.hold {
-                eprintln!(
-                    "held: {}; this process keeps the machine until it is ended",
-                    running.console_log().display()
-                );
-                loop {
-                    std::thread::sleep(Duration::from_secs(1));
-                }
+                running.hold(&environment(&self.modules))?;
             }
             let mut event = recovery::event(&report, &mut running, &case.full_name());
             let mut repetition = None;

@@ -383,6 +383,12 @@ impl Machine {
         shell::interact(self, command)
     }
 
+    /// Keeps the machine for a person to look at; returns when they are done. A shell while the guest answers, QEMU's monitor when it
+    /// does not.
+    pub fn hold(&mut self, environment: &[(String, String)]) -> Result<()> {
+        shell::hold(self, environment)
+    }
+
     /// Makes a number durable inside the guest, and waits until it is.
     pub fn checkpoint(&mut self, number: u64, limit: Duration) -> Result<()> {
         self.send(&ToGuest::Checkpoint(number))?;

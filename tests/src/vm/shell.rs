@@ -45,6 +45,41 @@ pub(super) fn interact(machine: &mut Machine, mut command: Command) -> Result<En
     }
 }
 
+/// Post-mortem: a shell while the guest answers, QEMU's own monitor when it does not.
+pub(super) fn hold(machine: &mut Machine, environment: &[(String, String)]) -> Result<()> {
+    let log = machine.console_log();
+    if !stdin().is_terminal() {
+        bail!(
+            "holding a machine needs a terminal on standard input; its console is in {}",
+            log.display()
+        );
+    }
+    eprintln!("held; console: {}", log.display());
+    if machine.is_responsive() {
+        eprintln!("a shell in the guest; leave it to go on");
+        let argv = ["/bin/bash", "-l"].map(str::to_owned).to_vec();
+        let command = Command {
+            argv,
+            env: environment.to_vec(),
+            cwd: "/".into(),
+            terminal: None,
+        };
+        return interact(machine, command).map(drop);
+    }
+    eprintln!("the guest does not answer; QEMU's monitor (info registers -a, x/16i $pc, …), an empty line to go on");
+    for line in stdin().lines() {
+        let line = line.context("reading the terminal")?;
+        if line.trim().is_empty() {
+            break;
+        }
+        match machine.monitor().human(line.trim()) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+    Ok(())
+}
+
 /// Key strokes as they come. The thread ends with the process: a blocking read of a terminal cannot be called back.
 fn keyboard() -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();

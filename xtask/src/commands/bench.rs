@@ -156,12 +156,7 @@ fn rublk() -> Result<String> {
 }
 
 fn spec(kernel: &Kernel, name: &str) -> Spec {
-    Spec::new(
-        kernel,
-        workspace::results()
-            .join("machines")
-            .join(format!("bench-{name}-{}", std::process::id())),
-    )
+    Spec::new(kernel, workspace::machine_directory(&format!("bench-{name}")))
 }
 
 /// Median and range of repeated measurements.

@@ -32,9 +32,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let server = build_server()?;
     let kernel = kernel::ensure(arguments.kernel, false)?;
     let built = modules::ensure(&kernel)?;
-    let directory = workspace::results()
-        .join("machines")
-        .join(format!("demo-{}", std::process::id()));
+    workspace::sweep_machines();
+    let directory = workspace::machine_directory("demo");
     let mut machine = Machine::boot(&Spec {
         memory: 2048,
         ..Spec::new(&kernel, directory)

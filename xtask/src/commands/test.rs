@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// Look for newer releases of the kernels although some are cached
     #[arg(long)]
     refresh: bool,
-    /// Keep the machine of the first crash running until this process is ended
+    /// When a test crashes its machine, give a shell in it (or QEMU's monitor) before it is recovered
     #[arg(long)]
     hold: bool,
     /// Only list the tests
@@ -84,6 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut reporter = Reporter::default();
     let results = workspace::results();
     std::fs::create_dir_all(&results)?;
+    workspace::sweep_machines();
     let mut ledger = Ledger::open(&results.join("crash-events.jsonl"))?;
     let (lab, ordinary): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.lab.is_some());
     run_ordinary(

@@ -2,11 +2,11 @@
 
 //! `cargo xtask vm`: a lab machine for a person.
 
-use std::io::{IsTerminal, Write, stderr, stdin, stdout};
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use lab::host::{apt, workspace};
 use lab::kernel::{self, KernelId, modules};
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// CPUs
     #[arg(long, default_value_t = 2)]
     cpus: u32,
-    /// A scratch disk, NAME:MIB; kept between runs below target/lab/vm
+    /// A scratch disk, NAME:MIB; kept between runs in target/lab/disks
     #[arg(long = "disk", value_name = "NAME:MIB")]
     disks: Vec<String>,
     /// Plug the 512 MiB ivshmem PCI device
@@ -65,13 +65,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     apt::ensure(apt::LAB)?;
     let kernel = kernel::ensure(arguments.kernel, arguments.refresh)?;
     let built = modules::ensure(&kernel)?;
-    let directory = workspace::results().join("vm").join(std::process::id().to_string());
-    let shared_directory = workspace::results().join("vm");
-    std::fs::create_dir_all(&directory)?;
+    workspace::sweep_machines();
+    let directory = workspace::machine_directory("vm");
+    // Disks outlive the machine, so that a second boot finds them.
+    let kept = workspace::results().join("disks");
+    for directory in [&directory, &kept] {
+        std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    }
     let disks = arguments
         .disks
         .iter()
-        .map(|text| disk(&shared_directory, text))
+        .map(|text| disk(&kept, text))
         .collect::<Result<_>>()?;
     let shared_memory = if arguments.ivshmem {
         Some(SharedMemory::create(&directory)?)
@@ -136,7 +140,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("the console reported: {report}");
     }
     if arguments.hold && code != 0 {
-        hold(&mut machine, command)?;
+        machine.hold(&command.env)?;
     }
     if !matches!(ended, Ended::Lost(_)) {
         machine.shut_down()?;
@@ -149,29 +153,4 @@ fn disk(directory: &std::path::Path, text: &str) -> Result<Disk> {
         Some((name, Ok(size))) => Disk::create(directory, name, size),
         _ => bail!("--disk {text}: write it as NAME:MIB, like data:256"),
     }
-}
-
-/// Post-mortem: a shell while the guest answers, QEMU's own monitor when it does not.
-fn hold(machine: &mut Machine, mut command: protocol::Command) -> Result<()> {
-    if !stdin().is_terminal() {
-        bail!("--hold needs a terminal on standard input");
-    }
-    if machine.is_responsive() {
-        eprintln!("held: a shell in the guest; leave it to end the machine");
-        command.argv = vec!["/bin/bash".to_owned(), "-l".to_owned()];
-        machine.interact(command)?;
-        return Ok(());
-    }
-    eprintln!("held: the guest does not answer; QEMU's monitor (info registers, x/16i $pc, …), empty line to end");
-    for line in stdin().lines() {
-        let line = line?;
-        if line.trim().is_empty() {
-            break;
-        }
-        match machine.monitor().human(line.trim()) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("{error:#}"),
-        }
-    }
-    Ok(())
 }
