@@ -32,8 +32,8 @@ pub fn machine_directory(name: &str) -> PathBuf {
 pub fn sweep_machines() {
     for entry in fs::read_dir(results().join("machines")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.split('-').next().unwrap_or_default().to_owned();
-        let ended = !owner.is_empty() && !Path::new("/proc").join(&owner).exists();
+        let owner = name.split('-').next().and_then(|number| number.parse::<u32>().ok());
+        let ended = owner.is_some_and(|number| !Path::new("/proc").join(number.to_string()).exists());
         if ended {
             // Somebody else may sweep at the same time; what is left is swept next time.
             let _left = fs::remove_dir_all(entry.path());

@@ -379,8 +379,8 @@ impl Machine {
     }
 
     /// An interactive shell on the caller's terminal, until it ends.
-    pub fn interact(&mut self, command: Command) -> Result<Ended> {
-        shell::interact(self, command)
+    pub fn interact(&mut self, directory: &str, environment: &[(String, String)]) -> Result<Ended> {
+        shell::interact(self, directory, environment)
     }
 
     /// Keeps the machine for a person to look at; returns when they are done. A shell while the guest answers, QEMU's monitor when it

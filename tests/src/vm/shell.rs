@@ -14,14 +14,22 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::{Ended, Machine};
 
-/// Runs `command` on a terminal of the caller's size until it ends or the guest is lost.
-pub(super) fn interact(machine: &mut Machine, mut command: Command) -> Result<Ended> {
+/// Gives a shell on a terminal of the caller's size until it ends or the guest is lost.
+pub(super) fn interact(machine: &mut Machine, directory: &str, environment: &[(String, String)]) -> Result<Ended> {
     if !stdin().is_terminal() {
         bail!("an interactive shell needs a terminal on standard input; to run a command, give it as arguments");
     }
     let mut size = terminal_size();
-    command.terminal = Some(size);
-    let job = machine.start(&command)?;
+    // The user's own start-up files may do anything; across an emulated file system that takes its time.
+    let argv = ["/bin/bash", "--noprofile", "--norc"].map(str::to_owned).to_vec();
+    let mut env = environment.to_vec();
+    env.push(("PS1".to_owned(), r"[\h \w]# ".to_owned()));
+    let job = machine.start(&Command {
+        argv,
+        env,
+        cwd: directory.to_owned(),
+        terminal: Some(size),
+    })?;
     let _raw = RawMode::enter()?;
     let keys = keyboard();
     loop {
@@ -57,14 +65,7 @@ pub(super) fn hold(machine: &mut Machine, environment: &[(String, String)]) -> R
     eprintln!("held; console: {}", log.display());
     if machine.is_responsive() {
         eprintln!("a shell in the guest; leave it to go on");
-        let argv = ["/bin/bash", "-l"].map(str::to_owned).to_vec();
-        let command = Command {
-            argv,
-            env: environment.to_vec(),
-            cwd: "/".into(),
-            terminal: None,
-        };
-        return interact(machine, command).map(drop);
+        return interact(machine, "/", environment).map(drop);
     }
     eprintln!("the guest does not answer; QEMU's monitor (info registers -a, x/16i $pc, …), an empty line to go on");
     for line in stdin().lines() {

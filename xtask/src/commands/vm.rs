@@ -13,7 +13,7 @@ use lab::kernel::{self, KernelId, modules};
 use lab::runner::guest;
 use lab::vm::{Disk, Ended, Machine, SharedMemory, Spec, Stream};
 use lab_guest::kmod::MODULES_ENV;
-use lab_guest::protocol;
+use lab_guest::protocol::{Command, Exit};
 
 /// Examples:
 ///   cargo xtask vm --shell                       a root shell in a fresh machine
@@ -95,20 +95,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "{release} is up after {:.1} s; modules in ${MODULES_ENV}",
         machine.boot_time().as_secs_f64()
     );
-    let argv = if arguments.shell {
-        vec!["/bin/bash".to_owned(), "-l".to_owned()]
-    } else {
-        arguments.command.clone()
-    };
-    let command = protocol::Command {
-        argv,
-        env: guest::environment(&built),
-        cwd: std::env::current_dir()?.to_string_lossy().into_owned(),
-        terminal: None,
-    };
+    let environment = guest::environment(&built);
+    let cwd = std::env::current_dir()?.to_string_lossy().into_owned();
     let ended = if arguments.shell {
-        machine.interact(command.clone())?
+        machine.interact(&cwd, &environment)?
     } else {
+        let command = Command {
+            argv: arguments.command.clone(),
+            env: environment.clone(),
+            cwd,
+            terminal: None,
+        };
         let job = machine.start(&command)?;
         machine.wait(job, Duration::from_secs(arguments.timeout), |stream, bytes| {
             // Nobody reading our output is no reason to stop the command.
@@ -119,7 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         })
     };
     let code = match &ended {
-        Ended::Exit(protocol::Exit::NotStarted(why)) => {
+        Ended::Exit(Exit::NotStarted(why)) => {
             eprintln!("error: {why}");
             127
         }
@@ -140,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("the console reported: {report}");
     }
     if arguments.hold && code != 0 {
-        machine.hold(&command.env)?;
+        machine.hold(&environment)?;
     }
     if !matches!(ended, Ended::Lost(_)) {
         machine.shut_down()?;
