@@ -82,9 +82,10 @@ fn newest(tree: &Tree, version: &str) -> Result<String> {
 /// Compares `7.2.9+deb13` and `7.2.12+deb13` by their numbers, as people do.
 fn compare_releases(a: &str, b: &str) -> Ordering {
     let numbers = |release: &str| -> Vec<u64> {
-        release
+        // The architecture has a number too, which would outrank a missing last part.
+        let version = release.split('-').next().unwrap_or(release);
+        version
             .split(|c: char| !c.is_ascii_digit())
-            .filter(|part| !part.is_empty())
             .filter_map(|part| part.parse().ok())
             .collect()
     };

@@ -37,7 +37,8 @@ pub fn run_executable(cases: &[&Case], mut each: impl FnMut(TestResult)) -> Resu
             .get(case.name.as_str())
             .cloned()
             .unwrap_or_else(|| Outcome::Crashed(format!("the test executable ended ({exit}) before this test did")));
-        each(result(&case.package, &case.name, "host", outcome, took, &output));
+        let own = section(&output, &case.name).unwrap_or(&output);
+        each(result(&case.package, &case.name, "host", outcome, took, own));
     }
     Ok(())
 }
@@ -56,7 +57,8 @@ pub fn run_doc_tests(mut each: impl FnMut(TestResult)) -> Result<()> {
     }
     let took = start.elapsed() / u32::try_from(outcomes.len().max(1)).unwrap_or(1);
     for (name, outcome) in &outcomes {
-        each(result("documentation", name, "host", outcome.clone(), took, &output));
+        let own = section(&output, name).unwrap_or(&output);
+        each(result("documentation", name, "host", outcome.clone(), took, own));
     }
     Ok(())
 }
@@ -170,6 +172,16 @@ fn libtest_outcomes(output: &str) -> BTreeMap<&str, Outcome> {
     outcomes
 }
 
+/// What libtest shows of one failed test: from its heading to the next one or to the list of failures.
+fn section<'a>(output: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = output.split_once(&format!("---- {name} stdout ----\n"))?;
+    let end = ["\n---- ", "\nfailures:\n"]
+        .iter()
+        .filter_map(|mark| rest.find(mark))
+        .min();
+    rest.get(..end.unwrap_or(rest.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +196,15 @@ mod tests {
         assert_eq!(outcomes["d"], Outcome::Skipped("needs a printer".into()));
         assert_eq!(outcomes["e"], Outcome::Passed);
         assert_eq!(outcomes.len(), 4);
+    }
+
+    #[test]
+    fn a_failed_test_shows_its_own_output_only() {
+        let output =
+            "failures:\n\n---- a stdout ----\none\ntwo\n\n---- b stdout ----\nthree\n\nfailures:\n    a\n    b\n";
+        assert_eq!(section(output, "a"), Some("one\ntwo\n"));
+        assert_eq!(section(output, "b"), Some("three\n"));
+        assert_eq!(section(output, "c"), None);
     }
 
     #[test]
