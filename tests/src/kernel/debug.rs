@@ -109,7 +109,8 @@ fn build(tree: &Tree, fragment: &[u8], inside: &str, into: &Path) -> Result<()> 
             "-j{}",
             std::thread::available_parallelism().map_or(1, usize::from)
         ))
-        .args(["bzImage", "modules_prepare"])
+        // "modules" has none to build; it writes Module.symvers, which modules built later are linked against.
+        .args(["bzImage", "modules"])
         .lines(|line| {
             let line = line.trim();
             if line.starts_with("CC ") || line.starts_with("AS ") || line.starts_with("AR ") {

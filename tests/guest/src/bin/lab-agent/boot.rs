@@ -4,7 +4,7 @@
 //!
 //! The host's root comes over 9p, read-only, below an overlay in memory: the guest runs the host's own binaries at the
 //! host's own paths, and whatever it writes is gone with it. What a machine must not share (`/proc`, `/sys`, `/dev`,
-//! `/run`, `/tmp`) is mounted afresh.
+//! `/run`) is mounted afresh. `/tmp` is not: a checkout or a cache may be in it.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -87,7 +87,6 @@ fn mount_kernel_file_systems() -> Result<()> {
     mount_at("devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666")?;
     mount_at("tmpfs", "/dev/shm", "tmpfs", "mode=1777")?;
     mount_at("tmpfs", "/run", "tmpfs", "mode=755")?;
-    mount_at("tmpfs", "/tmp", "tmpfs", "mode=1777")?;
     mount_at("cgroup2", "/sys/fs/cgroup", "cgroup2", "")?;
     for controllers in ["+memory", "+pids", "+cpu", "+io"] {
         // A controller the kernel lacks is not an error here; a test that needs it finds out by itself.
