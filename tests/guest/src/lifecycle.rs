@@ -2,7 +2,7 @@
 
 //! The life of a kernel module as tests see it: its version and state machine in sysfs, cycles of load and unload.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{kmod, sys};
 
@@ -30,26 +30,23 @@ pub fn check_loaded(module: &str, version: &str) -> Result<()> {
 
 /// Loads, checks and unloads a module `cycles` times; kernel memory must not grow with the cycles.
 pub fn cycle(module: &str, version: &str, cycles: u32) -> Result<()> {
-    const WARM_UP: u32 = 10;
-    // Per-CPU caches and deferred frees move by this much without any leak; a leaked kobject per cycle would not fit.
-    const NOISE: u64 = 4 << 20;
-    let mut before = 0;
-    for cycle in 0..WARM_UP + cycles {
-        if cycle == WARM_UP {
-            before = sys::slab_bytes()?;
-        }
-        kmod::load(module, "")?;
-        check_loaded(module, version)?;
-        kmod::unload(module)?;
-        ensure!(!kmod::is_loaded(module), "{module} is still there after unloading");
+    // The first cycles fill caches that stay.
+    for _ in 0..10 {
+        cycle_once(module, version)?;
     }
-    let after = sys::slab_bytes()?;
-    ensure!(
-        after < before + NOISE,
-        "kernel memory grew from {before} to {after} bytes over {cycles} cycles of {module}"
-    );
-    if let Some(leaks) = sys::kmemleak()? {
-        ensure!(!leaks.contains(module), "kmemleak after {cycles} cycles:\n{leaks}");
+    let check = sys::LeakCheck::start()?;
+    for _ in 0..cycles {
+        cycle_once(module, version)?;
     }
+    check
+        .finish(module)
+        .with_context(|| format!("after {cycles} cycles of {module}"))
+}
+
+fn cycle_once(module: &str, version: &str) -> Result<()> {
+    kmod::load(module, "")?;
+    check_loaded(module, version)?;
+    kmod::unload(module)?;
+    ensure!(!kmod::is_loaded(module), "{module} is still there after unloading");
     Ok(())
 }

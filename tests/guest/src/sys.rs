@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Reads a sysfs or procfs file, without its trailing newline.
 pub fn read(path: impl AsRef<Path>) -> Result<String> {
@@ -61,8 +61,41 @@ pub fn wait_for(what: &str, bound: Duration, mut condition: impl FnMut() -> bool
     Ok(())
 }
 
+/// Watches that kernel memory does not grow with what a test does again and again.
+///
+/// On kernels with kmemleak that is the judge: their checkers keep freed memory and records of every object, so the
+/// sum of all slabs says nothing there. On others the slabs must not grow by more than they do without any leak.
+#[derive(Debug)]
+pub struct LeakCheck {
+    before: u64,
+}
+
+impl LeakCheck {
+    /// Per-CPU caches and deferred frees move by this much without any leak.
+    const NOISE: u64 = 4 << 20;
+
+    /// Starts watching; what is allocated once should be by now.
+    pub fn start() -> Result<Self> {
+        Ok(Self { before: slab_bytes()? })
+    }
+
+    /// Fails if memory was lost since the start. `culprit` is what a trace of the loss would name.
+    pub fn finish(self, culprit: &str) -> Result<()> {
+        if let Some(leaks) = kmemleak()? {
+            ensure!(!leaks.contains(culprit), "kmemleak:\n{leaks}");
+            return Ok(());
+        }
+        let (before, after) = (self.before, slab_bytes()?);
+        ensure!(
+            after < before + Self::NOISE,
+            "kernel memory grew from {before} to {after} bytes"
+        );
+        Ok(())
+    }
+}
+
 /// Bytes in the kernel's slab caches that cannot be reclaimed.
-pub fn slab_bytes() -> Result<u64> {
+fn slab_bytes() -> Result<u64> {
     let meminfo = read("/proc/meminfo")?;
     let kib = meminfo
         .lines()
@@ -80,7 +113,7 @@ pub fn slab_bytes() -> Result<u64> {
 
 /// What kmemleak finds, on kernels that have it. Objects allocated a moment ago may look unreferenced for as long as a
 /// pointer to them lives only in a register or a freed stack, so only what a second scan confirms counts.
-pub fn kmemleak() -> Result<Option<String>> {
+fn kmemleak() -> Result<Option<String>> {
     let control = Path::new("/sys/kernel/debug/kmemleak");
     if !control.exists() {
         return Ok(None);

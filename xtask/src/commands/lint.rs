@@ -165,7 +165,10 @@ fn kernel_modules() -> Result<()> {
     for id in KernelId::STOCK {
         let kernel = kernel::ensure(id, false)?;
         modules::ensure(&kernel)?;
-        modules::sparse(&kernel)?;
+        // Debian's headers of 7.x lack the script through which the kernel's build calls sparse.
+        if id == KernelId::Lts {
+            modules::sparse(&kernel)?;
+        }
     }
     Ok(())
 }
