@@ -146,7 +146,7 @@ fn twenty_devices_come_and_go_and_leave_nothing() -> Result<()> {
     for _ in 0..20 {
         Server::start(&["--target", "mem", "--size", "8MiB"])?.stop()?;
     }
-    check.finish("ublk")?;
+    check.finish()?;
     let devices = std::fs::read_dir("/dev")?.flatten().map(|entry| entry.file_name());
     let left: Vec<_> = devices
         .filter(|name| name.to_string_lossy().starts_with("ublkb"))
