@@ -39,7 +39,7 @@ pub fn cycle(module: &str, version: &str, cycles: u32) -> Result<()> {
         cycle_once(module, version)?;
     }
     check
-        .finish(module)
+        .finish()
         .with_context(|| format!("after {cycles} cycles of {module}"))
 }
 
