@@ -193,7 +193,9 @@ impl Machine {
 
         let connection = connect(&agent_path, &mut qemu, &errors).and_then(|agent| {
             watch_agent(agent.try_clone()?, sender);
-            Ok((agent, Monitor::connect(&monitor_path)?))
+            // QEMU makes its sockets one after the other: that the first is there says nothing of the second.
+            let monitor = connect(&monitor_path, &mut qemu, &errors)?;
+            Ok((agent, Monitor::negotiate(monitor)?))
         });
         let (agent, monitor) = match connection {
             Ok(connection) => connection,

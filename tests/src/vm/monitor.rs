@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -18,10 +17,9 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Connects and negotiates.
-    pub(super) fn connect(path: &Path) -> Result<Self> {
-        let stream =
-            UnixStream::connect(path).with_context(|| format!("connecting to QEMU's monitor at {}", path.display()))?;
+    /// Negotiates on a fresh connection.
+    pub(super) fn negotiate(stream: UnixStream) -> Result<Self> {
+        // QEMU answers at once; one that does not is stuck, and must not take its caller along.
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let writer = stream.try_clone()?;
         let mut monitor = Self {
