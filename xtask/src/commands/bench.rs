@@ -14,7 +14,8 @@ use lab::fio;
 use lab::host::{apt, cache, workspace};
 use lab::kernel::{self, Kernel, KernelId, modules};
 use lab::runner::discover::cargo;
-use lab::vm::{Machine, Spec};
+use lab::vm::{Job, Machine, Spec};
+use lab_guest::protocol::Command;
 use serde_json::json;
 
 use super::demo::{build_server, serve, stop};
@@ -113,9 +114,10 @@ fn ublk(kernel: &Kernel, pairs: u32) -> Result<Vec<serde_json::Value>> {
             )?;
             let mine = iops(&mut machine, depth)?;
             stop(&mut machine, job)?;
-            machine.succeed(&format!("{peer} add null --number 0 --queue 1"), LIMIT)?;
+            let job = serve_peer(&mut machine, &peer)?;
             let other = iops(&mut machine, depth)?;
             machine.succeed(&format!("{peer} del --number 0"), LIMIT)?;
+            machine.wait(job, LIMIT, |_, _| {});
             ratios.push(mine / other);
             our_iops.push(mine);
             peer_iops.push(other);
@@ -142,6 +144,21 @@ fn iops(machine: &mut Machine, depth: u32) -> Result<f64> {
     );
     let (read, _) = fio::parse(&machine.succeed(&script, LIMIT)?)?;
     Ok(read.iops)
+}
+
+/// Starts the peer's null target, in the foreground: a daemon would end with the command that started it.
+fn serve_peer(machine: &mut Machine, peer: &str) -> Result<Job> {
+    let argv = [peer, "add", "null", "--number", "0", "--queue", "1", "--foreground"]
+        .map(str::to_owned)
+        .to_vec();
+    let job = machine.start(&Command {
+        argv,
+        cwd: "/".into(),
+        ..Command::default()
+    })?;
+    let ready = "for i in $(seq 200); do if [ -b /dev/ublkb0 ]; then exit 0; fi; sleep 0.05; done; exit 1";
+    machine.succeed(ready, LIMIT).context("waiting for the peer's device")?;
+    Ok(job)
 }
 
 /// Builds the peer once, into the cache.
