@@ -47,7 +47,9 @@ const POWER_OFF: Duration = Duration::from_secs(15);
 
 /// Pattern of the crash that emulated processors bring about by themselves; see its row in `crash-patterns.toml`.
 pub const EMULATOR_FAULT: &str = "stray-int3";
-/// How often a boot is tried when that crash ends it.
+/// A booting kernel that says nothing for so long is stuck.
+const BOOT_QUIET: Duration = Duration::from_secs(15);
+/// How often a boot is tried when emulation is what ends it.
 const BOOT_ATTEMPTS: u32 = 3;
 
 /// A running machine.
@@ -147,7 +149,8 @@ impl Machine {
                 Ok(()) => return Ok(machine),
                 Err(error) => {
                     let report = machine.locked().classifier.report();
-                    let emulator = report.is_some_and(|report| report.cause.pattern == EMULATOR_FAULT);
+                    // A kernel that stops without a word did not meet anything of ours: nothing of ours is loaded yet.
+                    let emulator = report.is_none_or(|report| report.cause.pattern == EMULATOR_FAULT);
                     if !emulator || attempt == BOOT_ATTEMPTS {
                         return Err(error);
                     }
@@ -231,9 +234,13 @@ impl Machine {
 
     fn wait_ready(&mut self) -> Result<()> {
         let bound = self.spec.bounds.boot;
+        let stuck = BOOT_QUIET * self.spec.kernel.id.slowness();
         let power_on = self.heard;
         while self.boot_time.is_zero() {
-            let why = match self.events.recv_timeout(bound.saturating_sub(power_on.elapsed())) {
+            let quiet = self.locked().last_line.elapsed();
+            let why = match self.events.recv_timeout(Duration::from_millis(250)) {
+                Err(RecvTimeoutError::Timeout) if quiet > stuck => format!("silent for {} s", stuck.as_secs()),
+                Err(RecvTimeoutError::Timeout) if power_on.elapsed() < bound => continue,
                 Ok(Event::Agent(ToHost::Ready(_))) => {
                     self.heard = Instant::now();
                     self.boot_time = power_on.elapsed();
