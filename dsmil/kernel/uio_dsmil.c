@@ -23,32 +23,13 @@ static int __init uio_dsmil_init(void)
 {
 	int err;
 
-	err = lifecycle_transition(&uio_dsmil_lifecycle,
-				   LIFECYCLE_UNINITIALIZED,
-				   LIFECYCLE_INITIALIZING);
+	err = lifecycle_begin_init(&uio_dsmil_lifecycle);
 	if (err)
 		return err;
 
-	err = lifecycle_publish(&uio_dsmil_lifecycle);
-	if (err) {
-		pr_err("cannot create sysfs group: %d\n", err);
-		goto err_abort;
-	}
-
-	err = lifecycle_transition(&uio_dsmil_lifecycle,
-				   LIFECYCLE_INITIALIZING,
-				   LIFECYCLE_INITIALIZED);
-	if (err)
-		goto err_unpublish;
-
+	lifecycle_finish_init(&uio_dsmil_lifecycle);
 	pr_info(UIO_DSMIL_VERSION " loaded, no device bound\n");
 	return 0;
-
-err_unpublish:
-	lifecycle_unpublish(&uio_dsmil_lifecycle);
-err_abort:
-	lifecycle_abort_init(&uio_dsmil_lifecycle);
-	return err;
 }
 
 static void __exit uio_dsmil_exit(void)

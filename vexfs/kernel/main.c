@@ -22,30 +22,13 @@ static int __init vexfs_init(void)
 {
 	int err;
 
-	err = lifecycle_transition(&vexfs_lifecycle, LIFECYCLE_UNINITIALIZED,
-				   LIFECYCLE_INITIALIZING);
+	err = lifecycle_begin_init(&vexfs_lifecycle);
 	if (err)
 		return err;
 
-	err = lifecycle_publish(&vexfs_lifecycle);
-	if (err) {
-		pr_err("cannot create sysfs group: %d\n", err);
-		goto err_abort;
-	}
-
-	err = lifecycle_transition(&vexfs_lifecycle, LIFECYCLE_INITIALIZING,
-				   LIFECYCLE_INITIALIZED);
-	if (err)
-		goto err_unpublish;
-
+	lifecycle_finish_init(&vexfs_lifecycle);
 	pr_info(VEXFS_VERSION " loaded, no filesystem registered\n");
 	return 0;
-
-err_unpublish:
-	lifecycle_unpublish(&vexfs_lifecycle);
-err_abort:
-	lifecycle_abort_init(&vexfs_lifecycle);
-	return err;
 }
 
 static void __exit vexfs_exit(void)

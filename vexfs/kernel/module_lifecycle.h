@@ -260,4 +260,36 @@ static inline void lifecycle_unpublish(struct lifecycle *lc)
 	sysfs_remove_group(&THIS_MODULE->mkobj.kobj, &lc->group);
 }
 
+/**
+ * lifecycle_begin_init() - start of module_init: enter INITIALIZING, visibly
+ * @lc: the state machine
+ *
+ * Return: 0, and the caller goes on to lifecycle_finish_init() or, if something
+ * fails, releases what it took, then calls lifecycle_unpublish() and
+ * lifecycle_abort_init(); or an errno, and the machine is UNINITIALIZED again.
+ */
+static inline int lifecycle_begin_init(struct lifecycle *lc)
+{
+	int err;
+
+	err = lifecycle_transition(lc, LIFECYCLE_UNINITIALIZED,
+				   LIFECYCLE_INITIALIZING);
+	if (err)
+		return err;
+
+	err = lifecycle_publish(lc);
+	if (err) {
+		pr_err("cannot create sysfs group: %d\n", err);
+		lifecycle_abort_init(lc);
+	}
+	return err;
+}
+
+/* The module serves. Only the owner of INITIALIZING calls this: no refusal. */
+static inline void lifecycle_finish_init(struct lifecycle *lc)
+{
+	WARN_ON_ONCE(lifecycle_transition(lc, LIFECYCLE_INITIALIZING,
+					  LIFECYCLE_INITIALIZED));
+}
+
 #endif /* VEXFS_MODULE_LIFECYCLE_H */

@@ -62,6 +62,22 @@ pub struct Command {
     pub terminal: Option<TerminalSize>,
 }
 
+impl Command {
+    /// A program with its arguments, in the root directory.
+    pub fn new<A: Into<String>>(argv: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            cwd: "/".into(),
+            ..Self::default()
+        }
+    }
+
+    /// A shell script that ends at its first failing command, in the root directory.
+    pub fn shell(script: &str) -> Self {
+        Self::new(["/bin/sh", "-ec", script])
+    }
+}
+
 /// Size of a terminal in characters.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 pub struct TerminalSize {

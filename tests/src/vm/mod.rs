@@ -354,12 +354,7 @@ impl Machine {
 
     /// Runs a shell command to its end and returns what it printed. A guest that is lost, or late, is an error.
     pub fn shell(&mut self, script: &str, limit: Duration) -> Result<Output> {
-        let argv = ["/bin/sh", "-ec", script].map(str::to_owned).to_vec();
-        let job = self.start(&Command {
-            argv,
-            cwd: "/".into(),
-            ..Command::default()
-        })?;
+        let job = self.start(&Command::shell(script))?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let ended = self.wait(job, limit, |stream, bytes| match stream {
             Stream::Out => stdout.extend_from_slice(bytes),

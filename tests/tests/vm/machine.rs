@@ -35,11 +35,7 @@ fn exit_codes_signals_and_output_reach_the_host(kernel: &str) -> Result<()> {
         );
     }
     ensure!(machine.shell("kill -9 $$", SHORT)?.exit == Exit::Signal(9));
-    let missing = machine.start(&Command {
-        argv: vec!["/no/such".into()],
-        cwd: "/".into(),
-        ..Command::default()
-    })?;
+    let missing = machine.start(&Command::new(["/no/such"]))?;
     let ended = machine.wait(missing, SHORT, |_, _| {});
     ensure!(
         matches!(&ended, Ended::Exit(Exit::NotStarted(why)) if why.contains("No such file")),
@@ -59,14 +55,7 @@ fn exit_codes_signals_and_output_reach_the_host(kernel: &str) -> Result<()> {
 fn a_command_that_does_not_end_is_ended_with_its_children(kernel: &str) -> Result<()> {
     let bench = Bench::new(kernel, "timeout")?;
     let mut machine = Machine::boot(&bench.spec)?;
-    let argv = ["/bin/sh", "-c", "setsid sleep 600 & sleep 600"]
-        .map(str::to_owned)
-        .to_vec();
-    let job = machine.start(&Command {
-        argv,
-        cwd: "/".into(),
-        ..Command::default()
-    })?;
+    let job = machine.start(&Command::shell("setsid sleep 600 & sleep 600"))?;
     ensure!(matches!(
         machine.wait(job, Duration::from_secs(1), |_, _| {}),
         Ended::TimedOut
@@ -93,11 +82,7 @@ fn what_was_synced_survives_a_power_cut_and_the_disks_are_found_by_name(kernel: 
         &format!("{find}; echo survived | dd of=$dev bs=512 conv=sync,fsync"),
         SHORT,
     )?;
-    machine.start(&Command {
-        argv: vec!["sleep".into(), "60".into()],
-        cwd: "/".into(),
-        ..Command::default()
-    })?;
+    machine.start(&Command::new(["sleep", "60"]))?;
     let spec = machine.power_cut()?;
     let mut machine = Machine::boot(&spec)?;
     let found = machine.succeed(&format!("{find}; head -c 8 $dev"), SHORT)?;
@@ -111,12 +96,7 @@ fn a_frozen_guest_goes_on_where_it_was(kernel: &str) -> Result<()> {
     let mut bench = Bench::new(kernel, "freeze")?;
     bench.spec.bounds.silence = Duration::from_secs(3);
     let mut machine = Machine::boot(&bench.spec)?;
-    let argv = ["/bin/sh", "-c", "sleep 1; echo awake"].map(str::to_owned).to_vec();
-    let job = machine.start(&Command {
-        argv,
-        cwd: "/".into(),
-        ..Command::default()
-    })?;
+    let job = machine.start(&Command::shell("sleep 1; echo awake"))?;
     machine.freeze()?;
     let mut output = Vec::new();
     // Longer than the silence bound: a machine frozen on purpose is not lost.

@@ -22,13 +22,8 @@ const SHORT: Duration = Duration::from_secs(30);
 
 /// Runs a shell command that is not expected to end well, and waits for the verdict.
 fn provoke(machine: &mut Machine, script: &str, within: Duration) -> Result<(Report, Duration)> {
-    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let start = Instant::now();
-    machine.start(&Command {
-        argv,
-        cwd: "/".into(),
-        ..Command::default()
-    })?;
+    machine.start(&Command::shell(script))?;
     let report = machine
         .wait_for_report(within)
         .with_context(|| format!("no verdict within {within:?}"))?;

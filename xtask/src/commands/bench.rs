@@ -148,14 +148,8 @@ fn iops(machine: &mut Machine, depth: u32) -> Result<f64> {
 
 /// Starts the peer's null target, in the foreground: a daemon would end with the command that started it.
 fn serve_peer(machine: &mut Machine, peer: &str) -> Result<Job> {
-    let argv = [peer, "add", "null", "--number", "0", "--queue", "1", "--foreground"]
-        .map(str::to_owned)
-        .to_vec();
-    let job = machine.start(&Command {
-        argv,
-        cwd: "/".into(),
-        ..Command::default()
-    })?;
+    let argv = [peer, "add", "null", "--number", "0", "--queue", "1", "--foreground"];
+    let job = machine.start(&Command::new(argv))?;
     let ready = "for i in $(seq 200); do if [ -b /dev/ublkb0 ]; then exit 0; fi; sleep 0.05; done; exit 1";
     machine.succeed(ready, LIMIT).context("waiting for the peer's device")?;
     Ok(job)

@@ -106,13 +106,9 @@ pub(crate) fn build_server() -> Result<String> {
 
 /// Starts the server in the guest and waits until its device is usable.
 pub(crate) fn serve(machine: &mut Machine, server: &str, modules: &std::path::Path, arguments: &[&str]) -> Result<Job> {
-    let mut argv = vec![server.to_owned()];
-    argv.extend(arguments.iter().map(|&word| word.to_owned()));
     let command = Command {
-        argv,
         env: guest::environment(modules),
-        cwd: "/".into(),
-        terminal: None,
+        ..Command::new(std::iter::once(server).chain(arguments.iter().copied()))
     };
     let job = machine.start(&command)?;
     let device = machine.first_line(job, LIMIT).context("starting the server")?;
