@@ -2,8 +2,25 @@
 
 //! The VexFS engine: a filesystem whose files carry vectors, as a user-space library.
 //!
-//! Layers, each knowing only those below it: `fs` (POSIX semantics as operations), `vector` (spaces, segments, search),
-//! `data` (extent maps, checksums, copy-on-write plans), `space` (allocation), `meta` (ordered maps), `journal`,
-//! `pool` (superblocks, regions) and `disk` (the only layer that touches bytes). See `docs/ARCHITECTURE.md`.
+//! Layers, each knowing only those above it in this list:
 //!
-//! The crate has no code yet. The kernel module that mounts what this engine serves is in `vexfs/kernel`.
+//! | module | job |
+//! |---|---|
+//! | [`units`], [`checksum`], [`codec`], [`error`] | numbers, CRC32C, scalars of the format, errors |
+//! | [`disk`] | the only layer that touches bytes |
+//! | [`pool`] | superblocks, features, formatting, exclusive open, heartbeat |
+//! | [`journal`] | the ring of transactions that makes operations durable |
+//! | [`meta`] | ordered maps: in memory over sorted tables inside the pool |
+//! | [`space`] | which blocks are in use, shared, promised |
+//! | [`data`] | which blocks hold a file's bytes; plans for reading and writing |
+//! | [`fs`] | POSIX semantics as a language of operations |
+//! | [`check`] | finding and mending damage |
+//!
+//! The kernel module that mounts what this engine serves is in `vexfs/kernel`. See `docs/ARCHITECTURE.md` and
+//! `docs/FORMAT.md`.
+
+pub mod checksum;
+pub mod codec;
+pub mod disk;
+pub mod error;
+pub mod units;
