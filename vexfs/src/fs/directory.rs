@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Listing directories.
+//!
+//! A position in a directory is a number that stays valid while entries come and go: an entry that exists all the while is
+//! listed once. 0 is the start, 1 is behind `.`, 2 behind `..`; an entry's position is its cookie.
+
+use crate::error::{Errno, Result};
+use crate::units::Ino;
+
+use super::engine::Fs;
+use super::record::{EntryKey, Kind};
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// The file.
+    pub ino: Ino,
+    /// Its type.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Position behind the entry.
+    pub next: u64,
+}
+
+/// Part of a directory.
+pub type Listing = Vec<DirectoryEntry>;
+
+impl Fs {
+    /// At most `limit` entries from a position on. None: there are no more.
+    pub fn list(&self, directory: Ino, from: u64, limit: usize) -> Result<Listing> {
+        let mut core = self.core();
+        let inode = core.state.inode(directory)?;
+        if !inode.is_directory() {
+            return Err(Errno::NotDirectory.into());
+        }
+        let mut listing = Vec::new();
+        for (position, name, ino) in [(0, &b"."[..], directory), (1, b"..", inode.parent)] {
+            if from <= position && listing.len() < limit {
+                listing.push(DirectoryEntry {
+                    ino,
+                    kind: Kind::Directory,
+                    name: name.into(),
+                    next: position + 1,
+                });
+            }
+        }
+        let wanted = limit - listing.len();
+        if wanted == 0 {
+            return Ok(listing);
+        }
+        let first = EntryKey {
+            directory,
+            cookie: from.max(2),
+        };
+        let end = EntryKey {
+            directory: Ino(directory.0 + 1),
+            cookie: 0,
+        };
+        let mut left = wanted;
+        core.state.tables.entries.visit(&core.state.base, &first, &end, |key, entry| {
+            if entry.ino.0 != 0 {
+                listing.push(DirectoryEntry {
+                    ino: entry.ino,
+                    kind: entry.kind,
+                    name: entry.name.clone(),
+                    next: key.cookie + 1,
+                });
+                left -= 1;
+            }
+            left > 0
+        })?;
+        Ok(listing)
+    }
+
+    /// Everything in a directory except `.` and `..`.
+    pub fn list_all(&self, directory: Ino) -> Result<Listing> {
+        let mut all = Listing::new();
+        let mut from = 2;
+        loop {
+            let some = self.list(directory, from, 1024)?;
+            let Some(last) = some.last() else {
+                return Ok(all);
+            };
+            from = last.next;
+            all.extend(some);
+        }
+    }
+}

@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An open pool: the lock, transactions, flushes, failure.
+//!
+//! # Locks
+//!
+//! `core` guards everything known in memory and the journal; it is held for a transaction, never during a sync.
+//! `pool` guards the superblock and is held while it is written. Order: `pool` before `core`; flushing is ordered by `flush`
+//! alone, which is never held together with another lock except `core`, inside it.
+//!
+//! # Failure
+//!
+//! After a failed journal write or sync nobody knows what the disk holds. From then on ([`Core::failed`]) every change and
+//! every flush fails with EIO, and reading goes on from memory and disk. Only opening the pool again ends this.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
+
+use crate::disk::Disk;
+use crate::error::{Errno, Error, Result};
+use crate::journal::Journal;
+use crate::pool::Pool;
+use crate::units::{Ino, Run, Seq};
+
+use super::apply::apply;
+use super::checkpoint::Checkpointer;
+use super::op::Op;
+use super::state::State;
+
+/// An open pool. Cheap to clone; the last clone that goes takes the background thread along, and leaves the pool as a
+/// crash of the process would: nothing answered is lost. [`Fs::close`] leaves it clean.
+#[derive(Clone)]
+pub struct Fs {
+    pub(super) shared: Arc<Shared>,
+    _checkpointer: Option<Arc<Checkpointer>>,
+}
+
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) pool: Mutex<Pool>,
+    pub(super) core: Mutex<Core>,
+    flush: Mutex<FlushState>,
+    flushed: Condvar,
+    /// Signalled when a checkpoint ended, or the pool failed.
+    pub(super) room: Condvar,
+    /// Signalled when a checkpoint is wanted.
+    pub(super) wanted: Condvar,
+    pub(super) background: bool,
+    pub(super) syncs: AtomicU64,
+}
+
+/// What the lock guards.
+pub(super) struct Core {
+    pub(super) state: State,
+    pub(super) journal: Journal,
+    pub(super) read_only: bool,
+    pub(super) failed: bool,
+    /// Everything up to here is known to be durable.
+    pub(super) durable: Seq,
+    /// Files that somebody uses: they outlive their last name.
+    pub(super) holders: FxHashMap<Ino, u32>,
+    /// The last clone of the handle is going.
+    pub(super) stopping: bool,
+    /// A checkpoint is under way.
+    pub(super) checkpointing: bool,
+    /// Bytes of operations since the last freeze, and of those a running checkpoint writes.
+    pub(super) fresh_bytes: u64,
+    pub(super) frozen_bytes: u64,
+    pub(super) limits: Limits,
+}
+
+/// When a checkpoint is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Changed records in memory.
+    pub(super) records: u64,
+    /// Bytes in the journal.
+    pub(super) journal_bytes: u64,
+}
+
+/// A generous size of a record's key and value in the tables, for what is reserved; long values are counted by the bytes of
+/// their operations.
+const RECORD_BYTES: u64 = 440;
+
+/// Shorter runs are not discarded: telling the device would cost more than it gains.
+const DISCARD_BLOCKS: u32 = 64;
+
+impl Limits {
+    /// For a pool of so many bytes and a journal of so many.
+    pub(super) fn new(pool_bytes: u64, journal_bytes: u64) -> Self {
+        Self {
+            records: (pool_bytes / 32 / RECORD_BYTES).clamp(256, 1 << 20),
+            journal_bytes: journal_bytes / 2,
+        }
+    }
+}
+
+#[derive(Default)]
+struct FlushState {
+    running: bool,
+    /// Counts syncs that ended; the result of the last one.
+    ended: u64,
+    /// Everything up to here is durable.
+    durable: Seq,
+}
+
+/// Numbers about an open pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Blocks of the pool.
+    pub total_blocks: u64,
+    /// Blocks that can be had now.
+    pub available_blocks: u64,
+    /// Blocks that are free or will be after the next flushes.
+    pub free_blocks: u64,
+    /// Files of all kinds.
+    pub inodes: u64,
+    /// Newest transaction.
+    pub newest: u64,
+    /// Newest transaction known to be durable.
+    pub durable: u64,
+    /// Syncs of the disk since the pool was opened.
+    pub syncs: u64,
+    /// Changed records in memory.
+    pub changed_records: u64,
+    /// Bytes in the journal.
+    pub journal_bytes: u64,
+}
+
+impl Fs {
+    pub(super) fn assemble(disk: Arc<dyn Disk>, pool: Pool, core: Core, background: bool) -> Self {
+        let durable = core.durable;
+        let shared = Arc::new(Shared {
+            disk,
+            pool: Mutex::new(pool),
+            core: Mutex::new(core),
+            flush: Mutex::new(FlushState {
+                durable,
+                ..FlushState::default()
+            }),
+            flushed: Condvar::new(),
+            room: Condvar::new(),
+            wanted: Condvar::new(),
+            background,
+            syncs: AtomicU64::new(0),
+        });
+        let checkpointer = background.then(|| Arc::new(Checkpointer::start(&shared)));
+        Self {
+            shared,
+            _checkpointer: checkpointer,
+        }
+    }
+
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared.core.lock()
+    }
+
+    /// Makes everything that was answered before the call durable, with at most one sync of the disk of its own.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.flush(None)
+    }
+
+    /// Numbers about the pool.
+    pub fn statistics(&self) -> Statistics {
+        let core = self.core();
+        Statistics {
+            total_blocks: core.state.space.total_blocks(),
+            available_blocks: core.state.space.available(),
+            free_blocks: core.state.space.available() + core.state.space.deferred_blocks(),
+            inodes: core.state.totals.inodes,
+            newest: core.journal.newest().0,
+            durable: core.durable.0,
+            syncs: self.shared.syncs.load(Ordering::Relaxed),
+            changed_records: core.state.tables.changed(),
+            journal_bytes: core.journal.used(),
+        }
+    }
+
+    /// Whether the pool failed and accepts no more changes.
+    pub fn has_failed(&self) -> bool {
+        self.core().failed
+    }
+
+    /// Somebody uses the file: it stays after its last name is gone.
+    pub fn hold(&self, ino: Ino) -> Result<()> {
+        let mut core = self.core();
+        core.state.inode(ino)?;
+        *core.holders.entry(ino).or_default() += 1;
+        Ok(())
+    }
+
+    /// The reverse of [`Self::hold`]. A file without names goes with its last holder.
+    pub fn release(&self, ino: Ino) -> Result<()> {
+        {
+            let mut core = self.core();
+            let Some(count) = core.holders.get_mut(&ino) else {
+                return Err(Errno::Invalid.into());
+            };
+            *count -= 1;
+            if *count > 0 {
+                return Ok(());
+            }
+            core.holders.remove(&ino);
+            if core.read_only || core.failed || core.state.orphan(ino)?.is_none() {
+                return Ok(());
+            }
+        }
+        self.purge(ino)
+    }
+
+    /// Performs a transaction: all of it, or an error and nothing.
+    pub(super) fn transact(&self, operations: &[Op<'_>]) -> Result<()> {
+        self.transact_with(operations, |_| Ok(()))
+    }
+
+    /// The same, if `check` agrees under the lock.
+    pub(super) fn transact_with(
+        &self,
+        operations: &[Op<'_>],
+        check: impl FnOnce(&mut Core) -> Result<()>,
+    ) -> Result<()> {
+        let mut core = self.shared.writable()?;
+        check(&mut core)?;
+        core.perform(operations)?;
+        self.shared.request_checkpoint(core)
+    }
+
+    /// Blocks for a write. When the pool seems full, what is freed but not yet reusable is made so first.
+    pub(super) fn take_blocks(&self, ask: &Ask) -> Result<Vec<Run>> {
+        for attempt in 0..3 {
+            let mut core = self.shared.writable()?;
+            if let Some(runs) = core.take(ask) {
+                return Ok(runs);
+            }
+            let waiting = core.state.space.deferred_blocks() > 0;
+            drop(core);
+            if !waiting || attempt == 2 {
+                break;
+            }
+            // The first flush makes the frees durable, the second makes it durable that they are.
+            self.shared.flush(None)?;
+            self.shared.turn_over()?;
+        }
+        Err(Errno::NoSpace.into())
+    }
+
+    /// Blocks of a write that will not happen.
+    pub(super) fn give_blocks_back(&self, runs: &[Run]) {
+        let mut core = self.core();
+        for &run in runs {
+            core.state.space.give_back(run);
+        }
+    }
+}
+
+/// What a write asks of the allocator.
+pub(super) struct Ask {
+    /// Blocks.
+    pub(super) count: u64,
+    /// Where they would follow on.
+    pub(super) goal: Option<crate::units::Block>,
+    /// Every block replaces one, or was promised: it must not fail while there is any space at all.
+    pub(super) covered: bool,
+}
+
+impl Core {
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.failed {
+            return Err(Errno::Failed.into());
+        }
+        if self.read_only {
+            return Err(Errno::ReadOnly.into());
+        }
+        Ok(())
+    }
+
+    /// Applies and journals a transaction.
+    pub(super) fn perform(&mut self, operations: &[Op<'_>]) -> Result<()> {
+        if !self.state.space.has_room_for_metadata() && operations.iter().any(grows) {
+            return Err(Errno::NoSpace.into());
+        }
+        let seq = self.journal.newest().next();
+        apply(&mut self.state, operations, seq)?;
+        let before = self.journal.pending();
+        self.journal.push(|out| operations.iter().for_each(|operation| operation.encode(out)));
+        self.fresh_bytes += (self.journal.pending() - before) as u64;
+        self.reserve_for_checkpoint();
+        if let Err(error) = self.journal.write_out(self.durable) {
+            self.fail(&error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Keeps as much space as a checkpoint of what is in memory may need, so that it cannot fail for space.
+    pub(super) fn reserve_for_checkpoint(&mut self) {
+        let records = self.state.tables.changed() + self.state.space.dirty_rows();
+        let bytes = records * RECORD_BYTES + self.fresh_bytes + self.frozen_bytes;
+        let blocks = self.state.base.space_for_run(records, records * 32, bytes);
+        self.state.space.set_system_reserve(blocks);
+    }
+
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.state.tables.changed() > self.limits.records || self.journal.used() > self.limits.journal_bytes
+    }
+
+    /// Whether a change must wait for the checkpoint that is under way.
+    fn is_stuffed(&self) -> bool {
+        self.state.tables.changed() > self.limits.records * 2 || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
+    }
+
+    pub(super) fn fail(&mut self, error: &Error) {
+        tracing::error!(%error, "the pool accepts no more changes");
+        self.failed = true;
+    }
+
+    fn take(&mut self, ask: &Ask) -> Option<Vec<Run>> {
+        let space = &mut self.state.space;
+        if !ask.covered && space.available() < ask.count {
+            return None;
+        }
+        let mut runs = Vec::with_capacity(1);
+        let mut goal = ask.goal;
+        let mut left = ask.count;
+        while left > 0 {
+            let want = u32::try_from(left).unwrap_or(u32::MAX);
+            let run = if ask.covered { space.take_covered(goal, want) } else { space.take(goal, want) };
+            let Some(run) = run else {
+                for run in runs {
+                    space.give_back(run);
+                }
+                return None;
+            };
+            left -= u64::from(run.count);
+            goal = Some(run.end());
+            runs.push(run);
+        }
+        Some(runs)
+    }
+}
+
+/// Whether an operation may need space that it does not give back.
+fn grows(operation: &Op<'_>) -> bool {
+    !matches!(
+        operation,
+        Op::Unlink { .. }
+            | Op::RemoveDirectory { .. }
+            | Op::Truncate { .. }
+            | Op::Punch { .. }
+            | Op::Purge { .. }
+            | Op::RemoveXattr { .. }
+            | Op::SetAttributes { .. }
+    )
+}
+
+impl Shared {
+    /// The lock, when a change may be made now.
+    pub(super) fn writable(&self) -> Result<MutexGuard<'_, Core>> {
+        let mut core = self.core.lock();
+        loop {
+            core.check_writable()?;
+            if !core.is_stuffed() {
+                return Ok(core);
+            }
+            if self.background {
+                self.wanted.notify_all();
+                self.room.wait(&mut core);
+            } else {
+                drop(core);
+                self.checkpoint()?;
+                core = self.core.lock();
+            }
+        }
+    }
+
+    /// After a change: starts a checkpoint if one is due.
+    pub(super) fn request_checkpoint(&self, core: MutexGuard<'_, Core>) -> Result<()> {
+        if !core.wants_checkpoint() || core.checkpointing {
+            return Ok(());
+        }
+        drop(core);
+        if self.background {
+            self.wanted.notify_all();
+            Ok(())
+        } else {
+            self.checkpoint()
+        }
+    }
+
+    /// Makes everything up to `target` durable; without a target, everything appended so far. Callers that come while a
+    /// sync runs share the next one.
+    pub(super) fn flush(&self, target: Option<Seq>) -> Result<()> {
+        let target = {
+            let core = self.core.lock();
+            if core.failed {
+                return Err(Errno::Failed.into());
+            }
+            target.unwrap_or(core.journal.written())
+        };
+        let mut flush = self.flush.lock();
+        loop {
+            if flush.durable >= target {
+                return Ok(());
+            }
+            if !flush.running {
+                break;
+            }
+            let ended = flush.ended;
+            self.flushed.wait_while(&mut flush, |flush| flush.ended == ended);
+        }
+        flush.running = true;
+        drop(flush);
+        let result = self.sync();
+        let mut flush = self.flush.lock();
+        flush.running = false;
+        flush.ended += 1;
+        if let Ok(durable) = result {
+            flush.durable = flush.durable.max(durable);
+        }
+        drop(flush);
+        self.flushed.notify_all();
+        result.map(|_| ())
+    }
+
+    /// One sync of the disk, and what follows from its success: returns what is durable now.
+    pub(super) fn sync(&self) -> Result<Seq> {
+        let (written, told) = {
+            let core = self.core.lock();
+            if core.failed {
+                return Err(Errno::Failed.into());
+            }
+            (core.journal.written(), core.journal.durable_told())
+        };
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let result = self.disk.sync();
+        let mut core = self.core.lock();
+        if let Err(error) = result {
+            core.fail(&error);
+            drop(core);
+            self.room.notify_all();
+            return Err(error);
+        }
+        core.durable = core.durable.max(written);
+        // The batch that told so is durable too now: what was freed before may be used again.
+        let free = core.state.space.withdraw_durable(told);
+        self.reuse(core, free);
+        Ok(written)
+    }
+
+    /// Blocks that were withdrawn from waiting become free, the long runs after the device was told.
+    pub(super) fn reuse(&self, mut core: MutexGuard<'_, Core>, free: Vec<Run>) {
+        let (long, short): (Vec<_>, Vec<_>) = free.into_iter().partition(|run| run.count >= DISCARD_BLOCKS);
+        for run in short {
+            core.state.space.give_back(run);
+        }
+        if long.is_empty() {
+            return;
+        }
+        drop(core);
+        for run in &long {
+            // Advice to the device: a failure costs nothing but space on a thin one.
+            if let Err(error) = self.disk.discard(run.start.byte_at()..run.end().byte_at()) {
+                tracing::debug!(%error, %run, "discard");
+            }
+        }
+        let mut core = self.core.lock();
+        for run in long {
+            core.state.space.give_back(run);
+        }
+    }
+
+    /// Puts on disk what is known to be durable, so that everything freed up to now becomes reusable.
+    pub(super) fn turn_over(&self) -> Result<()> {
+        {
+            let mut core = self.core.lock();
+            core.check_writable()?;
+            let durable = core.durable;
+            // A transaction without operations: it only carries the number.
+            core.journal.push(|_| ());
+            if let Err(error) = core.journal.write_out(durable) {
+                core.fail(&error);
+                return Err(error);
+            }
+        }
+        self.flush(None)
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Sizes, holes, preallocation, moved and shared ranges, as front ends ask for them.
+//!
+//! Operations work on whole blocks. What a caller wants of parts of blocks is done by writing these blocks anew. Work that
+//! touches very many rows is done in steps, the one that callers see last: a crash in between leaves a file with more or
+//! fewer holes than it had, in the range that was to change.
+
+use crate::data::CHUNK_BLOCKS;
+use crate::data::row::Row;
+use crate::error::{Errno, Error, Result};
+use crate::units::{BLOCK_SIZE, FileBlock, Ino, blocks_for};
+
+use super::engine::Fs;
+use super::file::{Extent, Source};
+use super::namespace::STEP_ROWS;
+use super::op::Op;
+use super::record::{FileFlags, Kind, Timestamp};
+use super::{MAX_FILE_BYTES, MAX_MOVED_ROWS};
+
+/// Blocks that one operation preallocates or shares.
+const STEP_BLOCKS: u64 = 1024 * CHUNK_BLOCKS;
+
+/// Modes of `fallocate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preallocation {
+    /// Promise space.
+    Allocate {
+        /// The file does not become longer.
+        keep_size: bool,
+    },
+    /// Make a hole.
+    Punch,
+    /// Make zeros that space is promised for.
+    Zero {
+        /// The file does not become longer.
+        keep_size: bool,
+    },
+    /// Take a range out.
+    Collapse,
+    /// Put a hole in.
+    Insert,
+}
+
+/// What to look for in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seek {
+    /// Bytes that are stored.
+    Data,
+    /// Bytes that are not.
+    Hole,
+}
+
+const BLOCK: u64 = BLOCK_SIZE as u64;
+
+impl Fs {
+    /// Sets the size of a file.
+    pub fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
+        if size > MAX_FILE_BYTES {
+            return Err(Errno::FileTooLarge.into());
+        }
+        let old = self.changeable(ino)?;
+        if size < old {
+            let tail = size % BLOCK;
+            if tail != 0 {
+                self.zero(ino, size, (size - tail + BLOCK).min(old), now)?;
+            }
+            self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), now)?;
+        }
+        self.transact(&[Op::Truncate { ino, size, time: now }])
+    }
+
+    /// `fallocate`.
+    pub fn preallocate(&self, ino: Ino, mode: Preallocation, at: u64, length: u64, now: Timestamp) -> Result<()> {
+        let end = at.checked_add(length).filter(|&end| end <= MAX_FILE_BYTES);
+        let end = end.ok_or(Error::Posix(Errno::FileTooLarge))?;
+        if length == 0 {
+            return Err(Errno::Invalid.into());
+        }
+        let size = self.changeable(ino)?;
+        match mode {
+            Preallocation::Allocate { keep_size } => self.allocate(ino, at, end, keep_size, now),
+            Preallocation::Punch => {
+                self.punch(ino, at, end.min(blocks_for(size) * BLOCK).max(at), now)?;
+                // Promises beyond the end of the file go too.
+                self.punch_blocks(ino, FileBlock(blocks_for(at.max(size))), FileBlock::of(end), now)
+            }
+            Preallocation::Zero { keep_size } => {
+                self.punch(ino, at, end.min(size).max(at), now)?;
+                self.allocate(ino, at, end, keep_size, now)
+            }
+            Preallocation::Collapse | Preallocation::Insert => {
+                if at % BLOCK != 0 || length % BLOCK != 0 {
+                    return Err(Errno::Invalid.into());
+                }
+                self.spill(ino, now)?;
+                let (from, count) = (FileBlock::of(at), length / BLOCK);
+                self.transact(&[if mode == Preallocation::Collapse {
+                    Op::Collapse {
+                        ino,
+                        from,
+                        count,
+                        time: now,
+                    }
+                } else {
+                    Op::Insert {
+                        ino,
+                        from,
+                        count,
+                        time: now,
+                    }
+                }])
+            }
+        }
+    }
+
+    fn changeable(&self, ino: Ino) -> Result<u64> {
+        let mut core = self.core();
+        core.check_writable()?;
+        let inode = core.state.inode(ino)?;
+        match inode.kind() {
+            Kind::File => {}
+            Kind::Directory => return Err(Errno::IsDirectory.into()),
+            _ => return Err(Errno::Invalid.into()),
+        }
+        if inode.flags.any(FileFlags(FileFlags::IMMUTABLE.0 | FileFlags::APPEND.0)) {
+            return Err(Errno::NotPermitted.into());
+        }
+        Ok(inode.size)
+    }
+
+    fn allocate(&self, ino: Ino, at: u64, end: u64, keep_size: bool, now: Timestamp) -> Result<()> {
+        self.spill(ino, now)?;
+        let (mut from, until) = (FileBlock::of(at), FileBlock(blocks_for(end)));
+        // Asked for in one piece first, so that steps do not find the pool full halfway.
+        if until.0 - from.0 > STEP_BLOCKS && self.holes(ino, from, until)? > self.statistics().available_blocks {
+            return Err(Errno::NoSpace.into());
+        }
+        while from < until {
+            let count = (until.0 - from.0).min(STEP_BLOCKS);
+            let last = from.0 + count == until.0;
+            self.transact(&[Op::Preallocate {
+                ino,
+                from,
+                count,
+                end: if last && !keep_size { end } else { 0 },
+                time: now,
+            }])?;
+            from = from.plus(count);
+        }
+        Ok(())
+    }
+
+    /// Blocks of a range that nothing is stored or promised for.
+    fn holes(&self, ino: Ino, from: FileBlock, until: FileBlock) -> Result<u64> {
+        let mut there = 0;
+        self.visit_rows(ino, from, until, |chunk, row| {
+            if let Row::Map(map) = row {
+                let inside = |index: usize| (from.0..until.0).contains(&(chunk * CHUNK_BLOCKS + index as u64));
+                there += map.iter().filter(|(index, _)| inside(*index)).count() as u64;
+            }
+        })?;
+        Ok(until.0 - from.0 - there)
+    }
+
+    fn visit_rows(&self, ino: Ino, from: FileBlock, until: FileBlock, mut each: impl FnMut(u64, &Row)) -> Result<()> {
+        let mut chunk = from.0 / CHUNK_BLOCKS;
+        let end = until.0.div_ceil(CHUNK_BLOCKS);
+        while chunk < end {
+            let rows = self.core().state.rows(ino, chunk, end, STEP_ROWS)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(());
+            };
+            chunk = last + 1;
+            for (chunk, row) in &rows {
+                each(*chunk, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a hole, and zeros where it does not cover whole blocks.
+    fn punch(&self, ino: Ino, at: u64, end: u64, now: Timestamp) -> Result<()> {
+        let (first, last) = (blocks_for(at) * BLOCK, end - end % BLOCK);
+        if first >= last {
+            return self.zero(ino, at, end, now);
+        }
+        self.zero(ino, at, first, now)?;
+        self.zero(ino, last, end, now)?;
+        self.punch_blocks(ino, FileBlock::of(first), FileBlock::of(last), now)
+    }
+
+    /// Zeros in a part of one or two blocks, if anything is stored there.
+    fn zero(&self, ino: Ino, at: u64, end: u64, now: Timestamp) -> Result<()> {
+        let mut at = at;
+        while at < end {
+            let until = end.min((at / BLOCK + 1) * BLOCK);
+            let (size, stored) = {
+                let mut core = self.core();
+                let size = core.state.inode(ino)?.size;
+                let map = core.map(ino, FileBlock::of(at), 1)?;
+                let stored = !map.iter().all(|extent| matches!(extent.source, Source::Hole | Source::Promised));
+                (size, stored)
+            };
+            let until_size = until.min(size);
+            if stored && at < until_size {
+                let zeros = [0; BLOCK_SIZE];
+                let count = usize::try_from(until_size - at).unwrap_or(BLOCK_SIZE).min(BLOCK_SIZE);
+                self.write(ino, at, zeros.get(..count).unwrap_or_default(), now)?;
+            }
+            at = until;
+        }
+        Ok(())
+    }
+
+    /// Makes a hole of whole blocks, in steps.
+    fn punch_blocks(&self, ino: Ino, from: FileBlock, until: FileBlock, now: Timestamp) -> Result<()> {
+        let mut from = from;
+        while from < until {
+            let end = self.step_end(ino, from, until)?;
+            self.transact(&[Op::Punch {
+                ino,
+                from,
+                count: end.0 - from.0,
+                time: now,
+            }])?;
+            from = end;
+        }
+        Ok(())
+    }
+
+    /// Makes holes from a block on until what is left is one step's work.
+    fn punch_all_but_last_step(&self, ino: Ino, from: FileBlock, now: Timestamp) -> Result<()> {
+        let end = FileBlock(super::MAX_FILE_BLOCKS);
+        let mut from = from;
+        loop {
+            let step = self.step_end(ino, from, end)?;
+            if step == end {
+                return Ok(());
+            }
+            self.transact(&[Op::Punch {
+                ino,
+                from,
+                count: step.0 - from.0,
+                time: now,
+            }])?;
+            from = step;
+        }
+    }
+
+    /// Where a step that begins at a block ends: it touches at most so many rows.
+    fn step_end(&self, ino: Ino, from: FileBlock, until: FileBlock) -> Result<FileBlock> {
+        let core = self.core();
+        let (first, end) = (from.0 / CHUNK_BLOCKS, until.0.div_ceil(CHUNK_BLOCKS));
+        let rows = core.state.rows(ino, first, end, STEP_ROWS + 1)?;
+        Ok(rows.get(STEP_ROWS).map_or(until, |(chunk, _)| FileBlock(chunk * CHUNK_BLOCKS)))
+    }
+
+    /// Makes a range of one file the content of a range of another, without copying. Offsets are multiples of the block
+    /// size; so is the length, or the range ends where the source ends.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of FICLONERANGE")]
+    pub fn clone_range(&self, from: Ino, at: u64, to: Ino, to_at: u64, length: u64, now: Timestamp) -> Result<()> {
+        let source_size = {
+            let mut core = self.core();
+            let inode = core.state.inode(from)?;
+            match inode.kind() {
+                Kind::File => inode.size,
+                Kind::Directory => return Err(Errno::IsDirectory.into()),
+                _ => return Err(Errno::Invalid.into()),
+            }
+        };
+        let target_size = self.changeable(to)?;
+        let length = if length == 0 { source_size.saturating_sub(at) } else { length };
+        let (Some(end), Some(to_end)) = (at.checked_add(length), to_at.checked_add(length)) else {
+            return Err(Errno::FileTooLarge.into());
+        };
+        let whole = length % BLOCK == 0 || end == source_size && to_end >= target_size;
+        if at % BLOCK != 0 || to_at % BLOCK != 0 || end > source_size || !whole {
+            return Err(Errno::Invalid.into());
+        }
+        if length == 0 {
+            return Ok(());
+        }
+        self.spill(from, now)?;
+        self.spill(to, now)?;
+        let blocks = blocks_for(length);
+        let mut done = 0;
+        while done < blocks {
+            let count = (blocks - done).min(STEP_BLOCKS);
+            let reached = (to_at + (done + count) * BLOCK).min(to_end);
+            self.transact(&[Op::Clone {
+                from,
+                from_block: FileBlock(at / BLOCK + done),
+                to,
+                to_block: FileBlock(to_at / BLOCK + done),
+                count,
+                end: reached,
+                time: now,
+            }])?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// The next place from a byte on that holds data, or does not. The end of the file counts as a hole.
+    pub fn seek(&self, ino: Ino, at: u64, what: Seek) -> Result<u64> {
+        let mut core = self.core();
+        let inode = core.state.inode(ino)?;
+        if inode.kind() != Kind::File {
+            return Err(Errno::Invalid.into());
+        }
+        if at >= inode.size {
+            return Err(Errno::NoSuchRange.into());
+        }
+        let end = FileBlock(blocks_for(inode.size));
+        let mut block = FileBlock::of(at);
+        while block < end {
+            // Chunks without a row are skipped by asking for the next row there is.
+            let chunk = block.0 / CHUNK_BLOCKS;
+            if core.state.row(ino, chunk)?.is_none() {
+                if what == Seek::Hole {
+                    return Ok(at.max(block.byte_at()));
+                }
+                let rows = core.state.rows(ino, chunk, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
+                match rows.first() {
+                    Some((chunk, _)) => block = FileBlock(chunk * CHUNK_BLOCKS),
+                    None => return Err(Errno::NoSuchRange.into()),
+                }
+                continue;
+            }
+            let count = ((chunk + 1) * CHUNK_BLOCKS - block.0).min(end.0 - block.0);
+            for Extent { at: start, source, .. } in core.map(ino, block, count)? {
+                let hole = matches!(source, Source::Hole | Source::Promised);
+                if hole == (what == Seek::Hole) {
+                    return Ok(at.max(start.byte_at()));
+                }
+            }
+            block = block.plus(count);
+        }
+        match what {
+            Seek::Hole => Ok(inode.size),
+            Seek::Data => Err(Errno::NoSuchRange.into()),
+        }
+    }
+}
+
+const _: () = assert!(MAX_MOVED_ROWS > STEP_ROWS, "moving rows is one transaction, larger than a step");

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The filesystem: POSIX semantics over a pool.
+//!
+//! [`Fs`] is an open pool. A front end (FUSE, the ublk server, the command line) calls its methods from any thread.
+//!
+//! A change goes: make an operation ([`op`]) → [`apply`] it to the [`state`] → append it to the journal → answer. All of
+//! this happens under one lock that is held for microseconds; file bytes are moved outside it. A flush then makes
+//! everything answered before durable with one sync of the disk.
+//!
+//! | file | job |
+//! |---|---|
+//! | `op` | the language of operations and its bytes |
+//! | `record` | keys and records of the metadata |
+//! | `state`, `apply` | everything known in memory; what operations do to it |
+//! | `engine` | the lock, transactions, flushes, failure |
+//! | `checkpoint` | moving what the journal holds into the tables |
+//! | `mount` | opening: tables, journal, and what a crash left |
+//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree` | what front ends call |
+
+pub mod apply;
+mod checkpoint;
+mod directory;
+mod engine;
+mod file;
+mod layout;
+mod mount;
+pub mod name;
+mod namespace;
+pub mod op;
+pub mod record;
+pub mod state;
+mod tree;
+mod xattr;
+
+pub use directory::{DirectoryEntry, Listing};
+pub use engine::{Fs, Statistics};
+pub use file::Extent;
+pub use layout::{Preallocation, Seek};
+pub use mount::MountOptions;
+pub use namespace::{Attributes, NewFile, SetAttributes};
+
+/// Longest file: what a signed offset can tell.
+pub const MAX_FILE_BYTES: u64 = i64::MAX as u64;
+/// Blocks of the longest file.
+pub const MAX_FILE_BLOCKS: u64 = 1 << 51;
+/// Names of one file.
+pub const MAX_LINKS: u32 = 65_535;
+/// Longest value of an extended attribute.
+pub const MAX_XATTR_VALUE: usize = 65_536;
+/// Longest name of an extended attribute, namespace included.
+pub const MAX_XATTR_NAME: usize = 255;
+/// Rows that collapsing or inserting may move at once: 8 GiB of file without holes.
+pub const MAX_MOVED_ROWS: usize = 65_536;

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Opening: tables, journal, and what a crash left.
+//!
+//! 1. The superblock tells where the tables and the journal are.
+//! 2. The allocation bitmap is read from the tables; inodes and names are read when they are wanted.
+//! 3. The journal is applied on top. Of transactions that were not promised to survive, the data they name is compared with
+//!    its checksums; the first that does not match ends the log.
+//! 4. One sync, and a new superblock: what was found is durable, and a new epoch begins.
+//!
+//! So opening takes as long as the journal is, however many files there are. A pool that is opened read-only is not
+//! written to: the journal is applied in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::checksum::Crc;
+use crate::disk::Disk;
+use crate::error::{Damage, Error, Result};
+use crate::journal::{self, Journal, Log, Tail, Verdict};
+use crate::meta::base::{Base, Settings};
+use crate::pool::{OpenError, OpenOptions, Pool, Superblock};
+use crate::space::Space;
+use crate::space::shared::SharedGroups;
+use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
+
+use super::apply::apply;
+use super::engine::{Core, Fs, Limits};
+use super::op::{Op, decode_transaction};
+use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
+use super::state::{CacheLimits, State, Tables};
+
+/// How to open a pool.
+#[derive(Debug, Clone)]
+pub struct MountOptions {
+    /// Do not write.
+    pub read_only: bool,
+    /// Checkpoints and periodic flushes by a thread. Without, they happen inside the calls that make them due: the same
+    /// calls then always do the same.
+    pub background: bool,
+    /// Records kept in memory.
+    pub caches: CacheLimits,
+    /// Bytes of table pages kept in memory.
+    pub page_cache_bytes: usize,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            background: true,
+            caches: CacheLimits::default(),
+            page_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Fs {
+    /// Opens the pool in a file or device.
+    pub fn open(path: &Path, options: &MountOptions) -> std::result::Result<Self, OpenError> {
+        let pool = Pool::open_path(
+            path,
+            &OpenOptions {
+                read_only: options.read_only,
+                ..OpenOptions::default()
+            },
+        )?;
+        Self::mount(pool, options)
+    }
+
+    /// Makes an opened pool usable.
+    pub fn mount(pool: Pool, options: &MountOptions) -> std::result::Result<Self, OpenError> {
+        mount(pool, options).map_err(OpenError::Unusable)
+    }
+
+    /// Leaves the pool clean: everything in the tables, and the superblock says so. The pool stays usable for reading
+    /// through other clones, and fails their changes.
+    pub fn close(self) -> Result<()> {
+        let shared = &self.shared;
+        if shared.core.lock().read_only {
+            return Ok(());
+        }
+        shared.checkpoint_and(|superblock| superblock.leave_clean())?;
+        shared.core.lock().read_only = true;
+        Ok(())
+    }
+}
+
+fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
+    let disk = Arc::clone(pool.disk());
+    let superblock = pool.superblock().clone();
+    let read_only = options.read_only || pool.is_read_only();
+    let settings = Settings {
+        page_cache_bytes: options.page_cache_bytes,
+        ..Settings::for_pool(superblock.total_blocks)
+    };
+    let base = Base::open(Arc::clone(&disk), superblock.total_blocks, &superblock.manifest, settings)?;
+    let mut state = load(base, &superblock, options.caches)?;
+    let log = Log {
+        region: superblock.journal,
+        tail: superblock.tail,
+        resumed_at: superblock.resumed_at,
+        epoch: superblock.epoch,
+        durable: superblock.durable_seq,
+    };
+    state.replaying = true;
+    let found = journal::recover(&*disk, &log, |found| {
+        let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
+        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks)? {
+            return Ok(Verdict::Ends);
+        }
+        apply(&mut state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
+        Ok(Verdict::Applied)
+    })?;
+    state.replaying = false;
+    if found.applied < found.durable {
+        return Err(Damage::new(
+            "journal",
+            format_args!("ends at {} although everything up to {} was durable", found.applied, found.durable),
+        ));
+    }
+    finish_space(&mut state, &superblock)?;
+    tracing::info!(
+        transactions = found.transactions,
+        applied = found.applied.0,
+        durable = found.durable.0,
+        "journal replayed"
+    );
+    let end = Tail {
+        seq: found.applied,
+        ..found.end
+    };
+    let epoch = superblock.epoch + 1;
+    let core = Core {
+        state,
+        journal: Journal::resume(Arc::clone(&disk), superblock.journal, epoch, superblock.tail.position, end),
+        read_only,
+        failed: false,
+        durable: found.applied,
+        holders: FxHashMap::default(),
+        checkpointing: false,
+        stopping: false,
+        fresh_bytes: found.end.position - superblock.tail.position,
+        frozen_bytes: 0,
+        limits: Limits::new(superblock.total_blocks * BLOCK_SIZE as u64, superblock.journal.bytes()),
+    };
+    if read_only {
+        return Ok(Fs::assemble(disk, pool, core, false));
+    }
+    let host = pool.host_boot_id();
+    let reopen = move |superblock: &mut Superblock| {
+        superblock.begin_epoch(host, end.position, end.seq);
+    };
+    disk.sync()?;
+    if found.inside_batch {
+        // The place where the log goes on lies before what was taken of it: that must be in the tables first.
+        let fs = Fs::assemble(disk, pool, core, options.background);
+        fs.shared.core.lock().reserve_for_checkpoint();
+        fs.shared.checkpoint_and(reopen)?;
+        return Ok(fs);
+    }
+    pool.commit(reopen)?;
+    let fs = Fs::assemble(disk, pool, core, options.background);
+    fs.shared.core.lock().reserve_for_checkpoint();
+    fs.purge_orphans()?;
+    Ok(fs)
+}
+
+/// The state the tables tell.
+fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<State> {
+    let fresh = superblock.manifest.is_empty();
+    let mut tables = Tables::new(caches, Ino(u64::MAX));
+    let totals = match tables.totals.get(&base, &TotalsKey {})? {
+        Some(totals) => *totals,
+        None if fresh => Totals {
+            next_ino: Ino(2),
+            inodes: 1,
+            promised: 0,
+        },
+        None => return Err(Damage::new("tables", "the totals are missing")),
+    };
+    let mut tables = Tables::new(caches, totals.next_ino);
+    let mut space = Space::new(superblock.total_blocks);
+    let mut trouble = Ok(());
+    let groups = (GroupKey { group: 0 }, GroupKey { group: u64::MAX });
+    tables.groups.visit(&base, &groups.0, &groups.1, |key, row| {
+        trouble = space
+            .load_row(key.group, row.0.as_slice())
+            .map_err(|error| Damage::new(format_args!("bitmap group {}", key.group), error));
+        trouble.is_ok()
+    })?;
+    trouble?;
+    let mut shared = SharedGroups::default();
+    let groups = (SharedKey { group: 0 }, SharedKey { group: u64::MAX });
+    let mut trouble = Ok(());
+    tables.shared.visit(&base, &groups.0, &groups.1, |key, _| {
+        if key.group > superblock.total_blocks {
+            trouble = Err(Damage::new(format_args!("references of group {}", key.group), "beyond the pool"));
+            return false;
+        }
+        shared.insert_group(key.group);
+        true
+    })?;
+    trouble?;
+    space.reserve_again(totals.promised);
+    if fresh {
+        let born = superblock.created;
+        tables.inodes.set(&super::record::InodeKey { ino: Ino::ROOT }, Some(root(born)));
+    }
+    Ok(State::new(base, space, totals, superblock.name_hash_key, tables, shared))
+}
+
+fn root(born: Timestamp) -> Inode {
+    Inode {
+        size: 0,
+        blocks: 0,
+        accessed: born,
+        modified: born,
+        changed: born,
+        born,
+        device: 0,
+        parent: Ino::ROOT,
+        uid: 0,
+        gid: 0,
+        links: 2,
+        flags: FileFlags::default(),
+        mode: Kind::Directory.mode_bits() | 0o755,
+    }
+}
+
+/// The system's own blocks are claimed last: an operation of the journal may have used a block, and another freed it, that
+/// the system took since.
+fn finish_space(state: &mut State, superblock: &Superblock) -> Result<()> {
+    let runs: Vec<Run> = superblock.fixed_runs().into_iter().chain(state.base.blocks_in_use()).collect();
+    for run in runs {
+        state
+            .space
+            .claim_system(run)
+            .map_err(|error| Damage::new("allocation bitmap", error))?;
+    }
+    state.space.finish_replay();
+    Ok(())
+}
+
+fn contradiction(seq: Seq, error: &Error) -> Error {
+    match error {
+        Error::Posix(_) => Damage::new(seq, format_args!("cannot be applied again: {error}")),
+        Error::Damaged(damage) => Damage::new(format_args!("{seq}: {}", damage.place), &damage.what),
+        Error::Io(failure) => crate::error::IoFailure::new(
+            format_args!("{seq}: {}", failure.what),
+            failure.source.kind().into(),
+        ),
+    }
+}
+
+/// Whether the blocks that operations name hold what was written.
+fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Result<bool> {
+    for operation in operations {
+        let arrived = match operation {
+            Op::Write { runs, checksums, .. } => {
+                let mut checksums = checksums.iter();
+                blocks_match(disk, runs, pool_blocks, |block| checksums.next().is_none_or(|crc| Crc::of(block) == *crc))?
+            }
+            Op::WritePacked {
+                runs, bytes, checksum, ..
+            } => {
+                let mut packed = Vec::new();
+                let read = blocks_match(disk, runs, pool_blocks, |block| {
+                    packed.extend_from_slice(block);
+                    true
+                })?;
+                read && packed.get(..*bytes as usize).is_some_and(|packed| Crc::of(packed) == *checksum)
+            }
+            _ => true,
+        };
+        if !arrived {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads blocks and asks about each; false if one does not match or cannot be read.
+fn blocks_match(disk: &dyn Disk, runs: &[Run], pool_blocks: u64, mut matches: impl FnMut(&[u8]) -> bool) -> Result<bool> {
+    const PIECE: u32 = 256;
+    for run in runs {
+        if !run.fits(pool_blocks) {
+            return Err(Damage::new(run, "beyond the pool"));
+        }
+        let mut at = run.start;
+        while at < run.end() {
+            let count = PIECE.min(u32::try_from(run.end().0 - at.0).unwrap_or(PIECE));
+            let mut bytes = vec![0; count as usize * BLOCK_SIZE];
+            if disk.read(at.byte_at(), &mut bytes).is_err() {
+                // What cannot be read did not arrive; if it was promised, the caller says so.
+                return Ok(false);
+            }
+            if !bytes.chunks_exact(BLOCK_SIZE).all(&mut matches) {
+                return Ok(false);
+            }
+            at = at.plus(u64::from(count));
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Everything an open pool knows, and the primitive changes of it.
+//!
+//! A transaction is applied by primitive changes, each of which is noted. [`State::commit`] forgets the notes,
+//! [`State::rollback`] takes the changes back in reverse order: so an operation may find out halfway that it cannot be
+//! done, and nothing has happened. `apply` (the sibling module) is the only user of the primitives.
+
+use crate::data::row::{Map, Row};
+use crate::error::{Damage, Errno, Error, Result};
+use crate::meta::base::Base;
+use crate::meta::{Previous, Table};
+use crate::space::Space;
+use crate::space::shared::{References, SharedGroups};
+use crate::units::{Block, Ino, Run, Seq};
+
+use super::name;
+use super::record::{
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Inode, InodeKey, Orphan, OrphanKey, RowKey, SharedKey,
+    Totals, TotalsKey,
+};
+
+/// See the module.
+pub struct State {
+    pub(super) base: Base,
+    pub(super) space: Space,
+    pub(super) totals: Totals,
+    pub(super) name_key: [u8; 16],
+    pub(super) tables: Tables,
+    shared_groups: SharedGroups,
+    undo: Vec<Undo>,
+    /// The journal is being replayed: what was promised then was there then.
+    pub(super) replaying: bool,
+    /// Blocks that the transaction frees, gathered into runs.
+    freed: Vec<Run>,
+}
+
+/// The maps, by kind of record.
+pub struct Tables {
+    pub(super) inodes: Table<InodeKey, Inode>,
+    pub(super) entries: Table<EntryKey, Entry>,
+    pub(super) rows: Table<RowKey, Row>,
+    pub(super) attributes: Table<AttributeKey, Bytes>,
+    pub(super) groups: Table<GroupKey, BitmapRow>,
+    pub(super) shared: Table<SharedKey, References>,
+    pub(super) orphans: Table<OrphanKey, Orphan>,
+    pub(super) totals: Table<TotalsKey, Totals>,
+}
+
+/// How many records of the base each map keeps in memory, about.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLimits {
+    /// Inodes and directory entries, each.
+    pub names: usize,
+    /// Rows.
+    pub rows: usize,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self {
+            names: 256 << 10,
+            rows: 64 << 10,
+        }
+    }
+}
+
+impl Tables {
+    /// Empty layers over a base that knows no inode from `unknown_to_base` on.
+    pub fn new(limits: CacheLimits, unknown_to_base: Ino) -> Self {
+        Self {
+            inodes: Table::new(limits.names, unknown_to_base),
+            entries: Table::new(limits.names, unknown_to_base),
+            rows: Table::new(limits.rows, unknown_to_base),
+            attributes: Table::new(limits.rows / 4, unknown_to_base),
+            groups: Table::new(1, unknown_to_base),
+            shared: Table::new(limits.rows / 4, unknown_to_base),
+            orphans: Table::new(limits.rows / 16, unknown_to_base),
+            totals: Table::new(1, unknown_to_base),
+        }
+    }
+
+    /// Changed keys that are not in the base.
+    pub fn changed(&self) -> u64 {
+        self.inodes.footprint().entries
+            + self.entries.footprint().entries
+            + self.rows.footprint().entries
+            + self.attributes.footprint().entries
+            + self.groups.footprint().entries
+            + self.shared.footprint().entries
+            + self.orphans.footprint().entries
+    }
+}
+
+enum Undo {
+    Inode(InodeKey, Previous<Inode>),
+    Entry(EntryKey, Previous<Entry>),
+    Row(RowKey, Previous<Row>),
+    Attribute(AttributeKey, Previous<Bytes>),
+    Shared(SharedKey, Previous<References>),
+    Orphan(OrphanKey, Previous<Orphan>),
+    Totals(Totals),
+    Allocated(Run),
+    Freed(Run, Seq),
+    Promised(u64),
+    Released(u64),
+}
+
+/// An entry and where it is.
+pub struct Located {
+    /// Its cookie.
+    pub cookie: u64,
+    /// The entry.
+    pub entry: Entry,
+}
+
+impl State {
+    /// A state whose maps are empty over the base.
+    pub fn new(
+        base: Base,
+        space: Space,
+        totals: Totals,
+        name_key: [u8; 16],
+        tables: Tables,
+        shared_groups: SharedGroups,
+    ) -> Self {
+        Self {
+            base,
+            space,
+            totals,
+            name_key,
+            tables,
+            shared_groups,
+            undo: Vec::new(),
+            replaying: false,
+            freed: Vec::new(),
+        }
+    }
+
+    /// The changes since the last commit stay.
+    pub fn commit(&mut self) {
+        self.undo.clear();
+    }
+
+    /// The changes since the last commit never happened.
+    pub fn rollback(&mut self) {
+        self.freed.clear();
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Inode(key, previous) => self.tables.inodes.restore(&key, previous),
+                Undo::Entry(key, previous) => self.tables.entries.restore(&key, previous),
+                Undo::Row(key, previous) => self.tables.rows.restore(&key, previous),
+                Undo::Attribute(key, previous) => self.tables.attributes.restore(&key, previous),
+                Undo::Shared(key, previous) => self.tables.shared.restore(&key, previous),
+                Undo::Orphan(key, previous) => self.tables.orphans.restore(&key, previous),
+                Undo::Totals(totals) => self.totals = totals,
+                Undo::Allocated(run) => self.space.undo_commit_alloc(run),
+                Undo::Freed(run, seq) => self.space.undo_commit_free(run, seq),
+                Undo::Promised(blocks) => self.space.unreserve(blocks),
+                Undo::Released(blocks) => self.space.reserve_again(blocks),
+            }
+        }
+    }
+
+    // Inodes.
+
+    /// An inode, if it exists.
+    pub fn find_inode(&mut self, ino: Ino) -> Result<Option<Inode>> {
+        Ok(self.tables.inodes.get(&self.base, &InodeKey { ino })?.copied())
+    }
+
+    /// An inode that the caller got a number of from outside.
+    pub fn inode(&mut self, ino: Ino) -> Result<Inode> {
+        self.find_inode(ino)?.ok_or(Error::Posix(Errno::Stale))
+    }
+
+    /// An inode that a name stands for.
+    pub fn named_inode(&mut self, ino: Ino) -> Result<Inode> {
+        self.find_inode(ino)?
+            .ok_or_else(|| Damage::new(ino, "a directory entry names it, but it does not exist"))
+    }
+
+    /// A directory that still has a name.
+    pub fn directory(&mut self, ino: Ino) -> Result<Inode> {
+        let inode = self.inode(ino)?;
+        if !inode.is_directory() {
+            return Err(Errno::NotDirectory.into());
+        }
+        if inode.links == 0 {
+            return Err(Errno::NoEntry.into());
+        }
+        Ok(inode)
+    }
+
+    pub(super) fn put_inode(&mut self, ino: Ino, inode: Option<Inode>) {
+        let key = InodeKey { ino };
+        let previous = self.tables.inodes.set(&key, inode);
+        self.undo.push(Undo::Inode(key, previous));
+    }
+
+    // Directory entries.
+
+    /// The entry of a name.
+    pub fn find_entry(&mut self, directory: Ino, name: &[u8]) -> Result<Option<Located>> {
+        let first = name::cookie(&self.name_key, name);
+        for cookie in first..first + name::CHAIN {
+            let key = EntryKey { directory, cookie };
+            match self.tables.entries.get(&self.base, &key)? {
+                None => return Ok(None),
+                Some(entry) if *entry.name == *name => {
+                    return Ok(Some(Located {
+                        cookie,
+                        entry: entry.clone(),
+                    }));
+                }
+                Some(entry) if entry.chained => {}
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a name stands for: the same without a copy of the name.
+    pub fn lookup(&mut self, directory: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        let first = name::cookie(&self.name_key, name);
+        for cookie in first..first + name::CHAIN {
+            let key = EntryKey { directory, cookie };
+            match self.tables.entries.get(&self.base, &key)? {
+                None => return Ok(None),
+                Some(entry) if *entry.name == *name => return Ok(Some(entry.ino)),
+                Some(entry) if entry.chained => {}
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds a name that does not exist.
+    pub(super) fn add_entry(&mut self, directory: Ino, name: &[u8], ino: Ino, kind: super::record::Kind) -> Result<()> {
+        let first = name::cookie(&self.name_key, name);
+        let mut entry = Entry {
+            ino,
+            kind,
+            chained: false,
+            name: name.into(),
+        };
+        for cookie in first..first + name::CHAIN {
+            let key = EntryKey { directory, cookie };
+            let occupant = self.tables.entries.get(&self.base, &key)?;
+            match occupant {
+                None => {
+                    self.put_entry(key, Some(entry));
+                    return Ok(());
+                }
+                Some(mark) if mark.ino.0 == 0 => {
+                    entry.chained = true;
+                    self.put_entry(key, Some(entry));
+                    return Ok(());
+                }
+                Some(other) if !other.chained => {
+                    let mut other = other.clone();
+                    other.chained = true;
+                    self.put_entry(key, Some(other));
+                }
+                Some(_) => {}
+            }
+        }
+        // 256 names with the same 55 bits of a keyed hash.
+        Err(Errno::NoSpace.into())
+    }
+
+    pub(super) fn remove_entry(&mut self, directory: Ino, located: &Located) {
+        let key = EntryKey {
+            directory,
+            cookie: located.cookie,
+        };
+        let mark = located.entry.chained.then(|| Entry {
+            ino: Ino(0),
+            name: Box::default(),
+            ..located.entry.clone()
+        });
+        self.put_entry(key, mark);
+    }
+
+    pub(super) fn replace_entry(&mut self, directory: Ino, located: Located, ino: Ino, kind: super::record::Kind) {
+        let key = EntryKey {
+            directory,
+            cookie: located.cookie,
+        };
+        let entry = Entry {
+            ino,
+            kind,
+            ..located.entry
+        };
+        self.put_entry(key, Some(entry));
+    }
+
+    fn put_entry(&mut self, key: EntryKey, entry: Option<Entry>) {
+        let previous = self.tables.entries.set(&key, entry);
+        self.undo.push(Undo::Entry(key, previous));
+    }
+
+    // Attributes.
+
+    /// An extended attribute.
+    pub fn attribute(&mut self, ino: Ino, name: &[u8]) -> Result<Option<&Bytes>> {
+        let key = AttributeKey {
+            ino,
+            name: name.into(),
+        };
+        self.tables.attributes.get(&self.base, &key)
+    }
+
+    pub(super) fn put_attribute(&mut self, ino: Ino, name: &[u8], value: Option<&[u8]>) {
+        let key = AttributeKey {
+            ino,
+            name: name.into(),
+        };
+        let previous = self.tables.attributes.set(&key, value.map(|value| Bytes(value.into())));
+        self.undo.push(Undo::Attribute(key, previous));
+    }
+
+    /// All attributes of a file.
+    pub fn attributes(&self, ino: Ino) -> Result<Vec<(AttributeKey, Bytes)>> {
+        let bound = |ino| AttributeKey {
+            ino,
+            name: Box::default(),
+        };
+        self.tables
+            .attributes
+            .scan(&self.base, &bound(ino), &bound(Ino(ino.0.saturating_add(1))), usize::MAX)
+    }
+
+    // Orphans and totals.
+
+    /// The orphan record of an inode.
+    pub fn orphan(&mut self, ino: Ino) -> Result<Option<Orphan>> {
+        Ok(self.tables.orphans.get(&self.base, &OrphanKey { ino })?.copied())
+    }
+
+    pub(super) fn put_orphan(&mut self, ino: Ino, orphan: Option<Orphan>) {
+        let key = OrphanKey { ino };
+        let previous = self.tables.orphans.set(&key, orphan);
+        self.undo.push(Undo::Orphan(key, previous));
+    }
+
+    pub(super) fn set_totals(&mut self, totals: Totals) {
+        self.undo.push(Undo::Totals(self.totals));
+        self.totals = totals;
+    }
+
+    // Rows.
+
+    /// A row of a file's map.
+    pub fn row(&mut self, ino: Ino, chunk: u64) -> Result<Option<&Row>> {
+        self.tables.rows.get(&self.base, &RowKey { ino, chunk })
+    }
+
+    /// A row as blocks, to be changed; a row that is not there is all holes. A row of bytes is `None`.
+    pub(super) fn map_to_change(&mut self, ino: Ino, chunk: u64) -> Result<Option<Map>> {
+        Ok(match self.row(ino, chunk)? {
+            None => Some(Map::default()),
+            Some(Row::Map(map)) => Some(map.clone()),
+            Some(Row::Inline(_)) => None,
+        })
+    }
+
+    /// Puts a row; one that is all holes is removed.
+    pub(super) fn put_row(&mut self, ino: Ino, chunk: u64, row: Option<Row>) {
+        let key = RowKey { ino, chunk };
+        let row = row.filter(|row| !matches!(row, Row::Map(map) if map.is_empty()));
+        let previous = self.tables.rows.set(&key, row);
+        self.undo.push(Undo::Row(key, previous));
+    }
+
+    /// The rows of chunks `from..to`, at most `limit`.
+    pub fn rows(&self, ino: Ino, from: u64, to: u64, limit: usize) -> Result<Vec<(u64, Row)>> {
+        let rows = self
+            .tables
+            .rows
+            .scan(&self.base, &RowKey { ino, chunk: from }, &RowKey { ino, chunk: to }, limit)?;
+        Ok(rows.into_iter().map(|(key, row)| (key.chunk, row)).collect())
+    }
+
+    // Blocks.
+
+    /// Blocks in flight become the file's.
+    pub(super) fn own(&mut self, run: Run) -> Result<()> {
+        self.space.commit_alloc(run).map_err(|error| Damage::new(run, error))?;
+        self.undo.push(Undo::Allocated(run));
+        Ok(())
+    }
+
+    /// A file no longer refers to a block. Takes effect with [`Self::free_gathered`].
+    pub(super) fn drop_block(&mut self, block: Block) -> Result<()> {
+        if self.shared_groups.may_contain(block) {
+            let key = SharedKey {
+                group: References::group_of(block),
+            };
+            if let Some(references) = self.tables.shared.get(&self.base, &key)?
+                && references.extra(block) > 0
+            {
+                let mut references = references.clone();
+                references.remove(block);
+                let references = (!references.is_empty()).then_some(references);
+                let previous = self.tables.shared.set(&key, references);
+                self.undo.push(Undo::Shared(key, previous));
+                return Ok(());
+            }
+        }
+        match self.freed.last_mut() {
+            Some(last) if last.end() == block && last.count < u32::MAX => last.count += 1,
+            _ => self.freed.push(Run::new(block, 1)),
+        }
+        Ok(())
+    }
+
+    /// Frees what [`Self::drop_block`] gathered.
+    pub(super) fn free_gathered(&mut self, seq: Seq) -> Result<()> {
+        for run in std::mem::take(&mut self.freed) {
+            self.space.commit_free(run, seq).map_err(|error| Damage::new(run, error))?;
+            self.undo.push(Undo::Freed(run, seq));
+        }
+        Ok(())
+    }
+
+    /// One more place refers to a block that is in use.
+    pub(super) fn share_block(&mut self, block: Block) -> Result<()> {
+        let key = SharedKey {
+            group: References::group_of(block),
+        };
+        let mut references = self.tables.shared.get(&self.base, &key)?.cloned().unwrap_or_default();
+        references.add(block).map_err(|errno| Error::Posix(errno))?;
+        self.shared_groups.insert(block);
+        let previous = self.tables.shared.set(&key, Some(references));
+        self.undo.push(Undo::Shared(key, previous));
+        Ok(())
+    }
+
+    /// How many places refer to a block that is in use.
+    pub fn references(&mut self, block: Block) -> Result<u64> {
+        let key = SharedKey {
+            group: References::group_of(block),
+        };
+        let references = self.tables.shared.get(&self.base, &key)?;
+        Ok(1 + references.map_or(0, |references| u64::from(references.extra(block))))
+    }
+
+    /// Promises blocks to a file.
+    pub(super) fn promise(&mut self, blocks: u64) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        if self.replaying {
+            self.space.reserve_again(blocks);
+        } else if !self.space.reserve(blocks) {
+            return Err(Errno::NoSpace.into());
+        }
+        self.undo.push(Undo::Promised(blocks));
+        self.set_totals(Totals {
+            promised: self.totals.promised + blocks,
+            ..self.totals
+        });
+        Ok(())
+    }
+
+    /// Takes promises back: they were kept, or are no longer wanted.
+    pub(super) fn release_promise(&mut self, blocks: u64) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let promised = self
+            .totals
+            .promised
+            .checked_sub(blocks)
+            .ok_or_else(|| Damage::new("totals", "more promised blocks released than were promised"))?;
+        self.space.unreserve(blocks);
+        self.undo.push(Undo::Released(blocks));
+        self.set_totals(Totals {
+            promised,
+            ..self.totals
+        });
+        Ok(())
+    }
+}

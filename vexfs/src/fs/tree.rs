@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Cloning a whole directory tree: a snapshot that shares every block with the original.
+
+use std::collections::HashMap;
+
+use crate::error::{Errno, Result};
+use crate::units::Ino;
+
+use super::engine::Fs;
+use super::namespace::{Attributes, NewFile, SetAttributes};
+use super::op::xattr;
+use super::record::{Kind, Timestamp};
+
+impl Fs {
+    /// Makes a copy of a file or of everything below a directory, under a new name. Blocks are shared, hard links inside
+    /// the tree stay hard links. The copy gets its name last: it appears complete or not at all.
+    ///
+    /// Changes that others make meanwhile may or may not be in the copy; each file is as it was at one moment as long as it
+    /// is not larger than what one operation shares.
+    pub fn clone_tree(&self, source: Ino, parent: Ino, name: &[u8], now: Timestamp) -> Result<Attributes> {
+        let root = self.attributes(source)?;
+        super::name::check(name)?;
+        match self.lookup(parent, name) {
+            Ok(_) => return Err(Errno::Exists.into()),
+            Err(error) if error.errno() == Errno::NoEntry.number() => {}
+            Err(error) => return Err(error),
+        }
+        self.forbid_inside(source, parent)?;
+        // Built under a name of its own beside the target, moved when complete.
+        let draft = format!(".clone-{}-{}", source.0, self.statistics().newest);
+        let mut links = HashMap::new();
+        let built = self.clone_into(&root, parent, draft.as_bytes(), now, &mut links);
+        let moved = built.and_then(|copy| {
+            let no_replace = super::op::rename::NO_REPLACE;
+            self.rename(parent, draft.as_bytes(), parent, name, no_replace, now)?;
+            self.attributes(copy.ino)
+        });
+        if moved.is_err() {
+            // The reason is what the caller must hear; what cannot be removed stays visible under its draft name.
+            if let Err(error) = self.remove_tree(parent, draft.as_bytes(), now) {
+                tracing::warn!(%error, draft, "an incomplete copy stays");
+            }
+        }
+        moved
+    }
+
+    fn forbid_inside(&self, source: Ino, parent: Ino) -> Result<()> {
+        let mut at = parent;
+        loop {
+            if at == source {
+                return Err(Errno::Invalid.into());
+            }
+            if at == Ino::ROOT {
+                return Ok(());
+            }
+            at = self.attributes(at)?.inode.parent;
+        }
+    }
+
+    fn clone_into(
+        &self,
+        source: &Attributes,
+        parent: Ino,
+        name: &[u8],
+        now: Timestamp,
+        links: &mut HashMap<Ino, Ino>,
+    ) -> Result<Attributes> {
+        if let Some(&copy) = links.get(&source.ino) {
+            return self.link(copy, parent, name, now);
+        }
+        // Depth is bounded by the heap, not by the stack: directories to do are kept in a list.
+        let top = self.clone_one(source, parent, name, now, links)?;
+        let mut pending = vec![(source.ino, top.ino)];
+        while let Some((from, to)) = pending.pop() {
+            if !self.attributes(from)?.inode.is_directory() {
+                continue;
+            }
+            for entry in self.list_all(from)? {
+                if let Some(&copy) = links.get(&entry.ino) {
+                    self.link(copy, to, &entry.name, now)?;
+                    continue;
+                }
+                let child = self.attributes(entry.ino)?;
+                let copy = self.clone_one(&child, to, &entry.name, now, links)?;
+                if entry.kind == Kind::Directory {
+                    pending.push((entry.ino, copy.ino));
+                }
+            }
+            self.copy_attributes(from, to, now)?;
+        }
+        self.attributes(top.ino)
+    }
+
+    /// Everything of one file but what is below it.
+    fn clone_one(
+        &self,
+        source: &Attributes,
+        parent: Ino,
+        name: &[u8],
+        now: Timestamp,
+        links: &mut HashMap<Ino, Ino>,
+    ) -> Result<Attributes> {
+        let inode = &source.inode;
+        let kind = inode.kind();
+        let target = if kind == Kind::Symlink { self.read_link(source.ino)? } else { Vec::new() };
+        let copy = self.create(
+            parent,
+            name,
+            &NewFile {
+                kind,
+                permissions: inode.mode & 0o7777,
+                uid: inode.uid,
+                gid: inode.gid,
+                device: inode.device,
+                target: &target,
+                now,
+            },
+        )?;
+        if inode.links > 1 && kind != Kind::Directory {
+            links.insert(source.ino, copy.ino);
+        }
+        if kind == Kind::File && inode.size > 0 {
+            self.clone_range(source.ino, 0, copy.ino, 0, 0, now)?;
+        }
+        if kind != Kind::Directory {
+            self.copy_attributes(source.ino, copy.ino, now)?;
+        }
+        Ok(copy)
+    }
+
+    /// Extended attributes, owner, permissions, flags and times; last, since writing changes some of them.
+    fn copy_attributes(&self, from: Ino, to: Ino, now: Timestamp) -> Result<()> {
+        for name in self.list_xattrs(from)? {
+            let value = self.get_xattr(from, &name)?;
+            self.set_xattr(to, &name, &value, xattr::CREATE, now)?;
+        }
+        let inode = self.attributes(from)?.inode;
+        self.set_attributes(
+            to,
+            &SetAttributes {
+                permissions: Some(inode.mode & 0o7777),
+                uid: Some(inode.uid),
+                gid: Some(inode.gid),
+                accessed: Some(inode.accessed),
+                modified: Some(inode.modified),
+                flags: Some(inode.flags),
+                now,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Removes a name and everything below it.
+    pub fn remove_tree(&self, parent: Ino, name: &[u8], now: Timestamp) -> Result<()> {
+        let top = self.lookup(parent, name)?;
+        if !top.inode.is_directory() {
+            return self.unlink(parent, name, now);
+        }
+        // A directory is removed when it is met again empty.
+        let mut pending: Vec<(Ino, Ino, Box<[u8]>)> = vec![(parent, top.ino, name.into())];
+        while let Some((parent, directory, name)) = pending.last().cloned() {
+            let some = self.list(directory, 2, 1024)?;
+            if some.is_empty() {
+                self.remove_directory(parent, &name, now)?;
+                pending.pop();
+                continue;
+            }
+            for entry in some {
+                if entry.kind == Kind::Directory {
+                    pending.push((directory, entry.ino, entry.name));
+                } else {
+                    self.unlink(directory, &entry.name, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

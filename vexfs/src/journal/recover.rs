@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Reading a log back.
+//!
+//! Batches are taken in order while they chain. A transaction at or below the newest `durable_seq` *anywhere in the chain*
+//! is taken as it is. What is newer was never promised to survive power loss, and the data blocks it names may not have
+//! arrived: the caller looks at those, and the first transaction it does not accept ends the log.
+//!
+//! After a mere end of the process everything that was appended is in the page cache: the same rule then accepts all of
+//! it, because all the data is there too.
+
+use crate::checksum::Crc;
+use crate::codec::{DecodeError, Reader};
+use crate::disk::Disk;
+use crate::error::{Damage, Result};
+use crate::units::{Run, Seq};
+
+use super::{HEADER_BYTES, MAGIC, MAX_PAYLOAD, Place, Tail};
+
+/// What the caller thinks of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was applied.
+    Applied,
+    /// Its data did not arrive: the log ends before it. Not allowed for what is durable.
+    Ends,
+}
+
+/// A transaction of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// Its number.
+    pub seq: Seq,
+    /// Its operations.
+    pub bytes: &'a [u8],
+    /// It was promised to survive.
+    pub durable: bool,
+}
+
+/// How recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where the log goes on. If it ended inside a batch, that is the batch's place: what was taken of it must be in the
+    /// tables before something is written there.
+    pub end: Tail,
+    /// Newest transaction applied.
+    pub applied: Seq,
+    /// Whether the log ended inside a batch.
+    pub inside_batch: bool,
+    /// Newest transaction known to have been durable.
+    pub durable: Seq,
+    /// Transactions applied.
+    pub transactions: u64,
+}
+
+/// What the superblock says about the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The ring.
+    pub region: Run,
+    /// Where it begins.
+    pub tail: Tail,
+    /// Where the last mount that wrote went on, and that mount's epoch. What an earlier mount left from there on was not
+    /// taken then and must not be taken now: its data blocks have been free since.
+    pub resumed_at: u64,
+    /// See `resumed_at`.
+    pub epoch: u64,
+    /// This and everything before it was durable when the superblock was written.
+    pub durable: Seq,
+}
+
+/// Reads the log behind its tail.
+pub fn recover(
+    disk: &dyn Disk,
+    log: &Log,
+    mut apply: impl FnMut(Found<'_>) -> Result<Verdict>,
+) -> Result<Recovery> {
+    let durable = newest_durable(disk, log)?.max(log.durable);
+    let mut recovery = Recovery {
+        end: log.tail,
+        applied: log.tail.seq,
+        inside_batch: false,
+        durable,
+        transactions: 0,
+    };
+    let mut scan = Scan::new(disk, log);
+    while let Some(batch) = scan.next()? {
+        let mut payload = Reader::new(&batch.payload);
+        let mut seq = batch.first;
+        for index in 0..batch.count {
+            let found = next_transaction(&mut payload).map_err(|error| {
+                Damage::new(format_args!("journal batch at position {}", batch.position), error)
+            })?;
+            let promised = seq <= durable;
+            match apply(Found { seq, bytes: found, durable: promised })? {
+                Verdict::Applied => {}
+                Verdict::Ends if promised => {
+                    return Err(Damage::new(
+                        format_args!("data of {seq}"),
+                        format_args!("does not match its checksums although everything up to {durable} was durable"),
+                    ));
+                }
+                Verdict::Ends => {
+                    recovery.inside_batch = index > 0;
+                    return Ok(recovery);
+                }
+            }
+            recovery.applied = seq;
+            recovery.transactions += 1;
+            seq = seq.next();
+        }
+        recovery.end = scan.end;
+    }
+    Ok(recovery)
+}
+
+fn next_transaction<'a>(payload: &mut Reader<'a>) -> std::result::Result<&'a [u8], DecodeError> {
+    let length = payload.u32("transaction length")?;
+    payload.bytes(length as usize, "transaction")
+}
+
+/// A first pass: the newest `durable_seq` of the chain decides about transactions before it.
+fn newest_durable(disk: &dyn Disk, log: &Log) -> Result<Seq> {
+    let mut scan = Scan::new(disk, log);
+    let mut newest = log.tail.seq;
+    while let Some(batch) = scan.next()? {
+        newest = newest.max(batch.durable);
+    }
+    Ok(newest)
+}
+
+struct Batch {
+    position: u64,
+    first: Seq,
+    durable: Seq,
+    count: u32,
+    payload: Vec<u8>,
+}
+
+struct Scan<'a> {
+    disk: &'a dyn Disk,
+    log: &'a Log,
+    end: Tail,
+    oldest_epoch: u64,
+}
+
+impl<'a> Scan<'a> {
+    fn new(disk: &'a dyn Disk, log: &'a Log) -> Self {
+        Self {
+            disk,
+            log,
+            end: log.tail,
+            oldest_epoch: 0,
+        }
+    }
+
+    /// The next batch that chains, or the end of the log. Whatever does not fit is the end: only I/O is an error.
+    fn next(&mut self) -> Result<Option<Batch>> {
+        let left = (self.log.tail.position.saturating_add(self.log.region.bytes())).saturating_sub(self.end.position);
+        if left < HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut header = [0; HEADER_BYTES];
+        self.read(self.end.position, &mut header)?;
+        let Ok((crc, length, batch)) = self.parse(&header) else {
+            return Ok(None);
+        };
+        if length > MAX_PAYLOAD || (HEADER_BYTES + length) as u64 > left {
+            return Ok(None);
+        }
+        let mut payload = vec![0; length];
+        self.read(self.end.position + HEADER_BYTES as u64, &mut payload)?;
+        if Crc::of_all([header.get(8..).unwrap_or_default(), &payload]) != crc {
+            return Ok(None);
+        }
+        let (batch, epoch) = batch;
+        let Some(last) = batch.first.0.checked_add(u64::from(batch.count) - 1) else {
+            return Ok(None);
+        };
+        self.oldest_epoch = epoch;
+        self.end = Tail {
+            position: self.end.position + (HEADER_BYTES + length) as u64,
+            seq: Seq(last),
+            chain: crc,
+        };
+        Ok(Some(Batch { payload, ..batch }))
+    }
+
+    fn parse(&self, header: &[u8]) -> std::result::Result<(Crc, usize, (Batch, u64)), DecodeError> {
+        let mut reader = Reader::new(header);
+        let expect = |what, is: u64, wanted: u64| if is == wanted { Ok(()) } else { Err(DecodeError::invalid(what, is)) };
+        expect("magic", u64::from(reader.u32("magic")?), u64::from(MAGIC))?;
+        let crc = Crc(reader.u32("crc")?);
+        expect("chain", u64::from(reader.u32("chain")?), u64::from(self.end.chain.0))?;
+        let length = reader.u32("payload bytes")? as usize;
+        expect("position", reader.u64("position")?, self.end.position)?;
+        let epoch = reader.u64("epoch")?;
+        let oldest = if self.end.position < self.log.resumed_at { self.oldest_epoch } else { self.log.epoch };
+        if !(oldest..=self.log.epoch).contains(&epoch) {
+            return Err(DecodeError::invalid("epoch", epoch));
+        }
+        let first = reader.u64("first sequence")?;
+        expect("first sequence", first, self.end.seq.next().0)?;
+        let durable = Seq(reader.u64("durable sequence")?);
+        let count = reader.u32("transactions")?;
+        if count == 0 || durable.0 >= first {
+            return Err(DecodeError::invalid("transactions", count));
+        }
+        let batch = Batch {
+            position: self.end.position,
+            first: Seq(first),
+            durable,
+            count,
+            payload: Vec::new(),
+        };
+        Ok((crc, length, (batch, epoch)))
+    }
+
+    fn read(&self, position: u64, into: &mut [u8]) -> Result<()> {
+        let place = Place::of(self.log.region, position);
+        let (now, wrapped) = into.split_at_mut(place.until_end.min(into.len()));
+        self.disk.read(place.byte_at, now)?;
+        if !wrapped.is_empty() {
+            self.disk.read(self.log.region.start.byte_at(), wrapped)?;
+        }
+        Ok(())
+    }
+}
