@@ -9,8 +9,9 @@
 //! 3. such a run in the next groups, around the end of the pool;
 //! 4. the longest run there is.
 //!
-//! Without a goal the cursor takes its place, except for the first: what is taken one after the other lies one after the
-//! other. Runs are looked for within groups; one found may go on into the next group.
+//! Without a goal the cursor takes its place, except that as much as wanted must be free there for the first: what is
+//! taken one after the other lies one after the other. Other runs are looked for within groups; one found may go on into
+//! the next group.
 //!
 //! Cost: groups are chosen through [`MaxTree`](super::search::MaxTree), whose bounds may be too high. A probe that fails
 //! corrects one, and every taking makes at most one too high per group it touches, so there is about one failed probe per
@@ -98,14 +99,15 @@ impl Space {
     /// Free blocks, for a `want` of at least 1.
     fn find(&mut self, goal: Option<Block>, want: u32) -> Option<Run> {
         let goal = goal.filter(|goal| goal.0 < self.blocks);
-        if let Some(goal) = goal {
-            let count = self.clear_from(goal, want);
-            if count > 0 {
-                return Some(Run::new(goal, count));
-            }
-        }
-        let start = self.find_near(goal.unwrap_or(self.cursor), want.min(GROUP_BLOCKS))?;
-        let run = Run::new(start, self.clear_from(start, want));
+        let near = goal.unwrap_or(self.cursor);
+        let here = Run::new(near, self.clear_from(near, want));
+        let good = if goal.is_some() { 1 } else { want };
+        let run = if here.count >= good {
+            here
+        } else {
+            let start = self.find_near(near, want.min(GROUP_BLOCKS))?;
+            Run::new(start, self.clear_from(start, want))
+        };
         if goal.is_none() {
             let end = run.end();
             self.cursor = if end.0 < self.blocks { end } else { Block(0) };

@@ -50,10 +50,6 @@ impl Row {
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*bytes);
         }
-        Self::from_words(words)
-    }
-
-    fn from_words(words: Words) -> Self {
         let ones: u32 = words.iter().map(|word| word.count_ones()).sum();
         match ones {
             0 => Self::Clear,
@@ -305,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::space::tests::seeded(64))]
 
         #[test]
         fn a_row_is_an_array_of_bits(

@@ -80,6 +80,8 @@ mod search;
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::ops::Range;

@@ -37,6 +37,7 @@ impl MaxTree {
     }
 
     /// The bound of a group.
+    #[cfg(test)]
     pub(super) fn bound(&self, group: usize) -> u16 {
         self.levels[0][group]
     }
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::space::tests::seeded(64))]
 
         #[test]
         fn the_tree_answers_as_a_scan_would(
