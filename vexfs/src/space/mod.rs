@@ -67,7 +67,7 @@
 //! # Cost
 //!
 //! Per group of 4096 blocks 34 bytes, and 512 for each of the two rows whose bits are not all equal: an empty pool of
-//! 16 TiB costs 35 MiB, a fragmented one 1 GiB more. Searching: see [`allocate`]. No locks inside: the caller holds one.
+//! 16 TiB costs 35 MiB, a fragmented one 1 GiB more. Searching: see `allocate.rs`. No locks inside: the caller holds one.
 
 mod allocate;
 mod bitmap;
@@ -251,8 +251,7 @@ impl Space {
         std::iter::from_fn(move || {
             let start = self.scan(at, Row::first_set)?;
             let end = self.scan(start, Row::first_clear).map_or(self.blocks, |block| block.0);
-            // The row's bits beyond the end of the pool are clear, and no blocks.
-            let count = u32::try_from(end.min(self.blocks) - start.0).unwrap_or(u32::MAX);
+            let count = u32::try_from(end - start.0).unwrap_or(u32::MAX);
             let run = Run::new(start, count);
             at = run.end();
             Some(run)

@@ -135,6 +135,18 @@ fn a_run_at_the_goal_crosses_groups() {
 }
 
 #[test]
+fn a_search_misled_by_many_bounds_settles_for_less_and_the_next_ones_know_better() {
+    const GROUPS: u64 = 40;
+    let mut space = mounted(GROUPS * GROUP);
+    for group in 0..GROUPS - 1 {
+        space.take(Some(Block(group * GROUP + GROUP / 2)), 1).unwrap();
+    }
+    let mut takings = std::iter::repeat_with(|| space.take(None, GROUP_BLOCKS).unwrap());
+    let settled = takings.by_ref().take_while(|run| run.count < GROUP_BLOCKS).count();
+    assert_eq!(settled, 2, "16 groups each, then the rest");
+}
+
+#[test]
 fn a_promise_is_kept_when_everything_else_is_gone() {
     let mut space = mounted(100);
     space.set_system_reserve(10);
