@@ -21,7 +21,12 @@
 
 pub mod checksum;
 pub mod codec;
+pub mod data;
 pub mod disk;
 pub mod error;
+pub mod fs;
+pub mod journal;
+pub mod meta;
+pub mod pool;
 pub mod space;
 pub mod units;

@@ -43,7 +43,9 @@ impl Algorithm {
         let mut out = vec![0; unpacked_bytes];
         let length = match self {
             Self::Lz4 => lz4_flex::block::decompress_into(packed, &mut out).map_err(|error| error.to_string()),
-            Self::Zstd => zstd::bulk::decompress_to_buffer(packed, out.as_mut_slice()).map_err(|error| error.to_string()),
+            Self::Zstd => {
+                zstd::bulk::decompress_to_buffer(packed, out.as_mut_slice()).map_err(|error| error.to_string())
+            }
         };
         match length {
             Ok(length) if length == unpacked_bytes => Ok(out),

@@ -124,7 +124,10 @@ impl Map {
             }
             self.ptrs.resize(index + 1, Ptr::Hole);
         }
-        let old = self.ptrs.get_mut(index).map_or(Ptr::Hole, |place| std::mem::replace(place, ptr));
+        let old = self
+            .ptrs
+            .get_mut(index)
+            .map_or(Ptr::Hole, |place| std::mem::replace(place, ptr));
         while self.ptrs.last() == Some(&Ptr::Hole) {
             self.ptrs.pop();
         }
@@ -168,7 +171,11 @@ impl Map {
             Ptr::Data(block, _) | Ptr::Bare(block) => Some(*block),
             Ptr::Hole | Ptr::Promised | Ptr::Packed { .. } => None,
         });
-        let packed = self.units.iter().flat_map(|unit| &unit.runs).flat_map(|run| run.blocks());
+        let packed = self
+            .units
+            .iter()
+            .flat_map(|unit| &unit.runs)
+            .flat_map(|run| run.blocks());
         single.chain(packed)
     }
 
@@ -371,25 +378,29 @@ mod tests {
     }
 
     fn row() -> impl Strategy<Value = Map> {
-        (prop::collection::vec(ptr(), 0..=32), prop::option::of((2_u8..=8, 0_usize..24))).prop_map(|(ptrs, unit)| {
-            let mut map = Map::default();
-            for (index, ptr) in ptrs.into_iter().enumerate() {
-                map.set(index, ptr);
-            }
-            if let Some((file_blocks, at)) = unit {
-                let unit = map.add_unit(Unit {
-                    algorithm: Algorithm::Lz4,
-                    file_blocks,
-                    bytes: 4000,
-                    crc: Crc(7),
-                    runs: vec![Run::new(Block(900), 1)],
-                });
-                for index in 0..file_blocks {
-                    map.set(at + usize::from(index), Ptr::Packed { unit, index });
+        (
+            prop::collection::vec(ptr(), 0..=32),
+            prop::option::of((2_u8..=8, 0_usize..24)),
+        )
+            .prop_map(|(ptrs, unit)| {
+                let mut map = Map::default();
+                for (index, ptr) in ptrs.into_iter().enumerate() {
+                    map.set(index, ptr);
                 }
-            }
-            map
-        })
+                if let Some((file_blocks, at)) = unit {
+                    let unit = map.add_unit(Unit {
+                        algorithm: Algorithm::Lz4,
+                        file_blocks,
+                        bytes: 4000,
+                        crc: Crc(7),
+                        runs: vec![Run::new(Block(900), 1)],
+                    });
+                    for index in 0..file_blocks {
+                        map.set(at + usize::from(index), Ptr::Packed { unit, index });
+                    }
+                }
+                map
+            })
     }
 
     proptest! {

@@ -77,7 +77,7 @@ impl Core {
             self.state
                 .tables
                 .groups
-                .set(&GroupKey { group: row.group }, row.bits.map(BitmapRow));
+                .set(&GroupKey { group: row.group }, row.bytes.map(BitmapRow));
         }
         self.frozen_bytes = std::mem::take(&mut self.fresh_bytes);
         let tables = &mut self.state.tables;
@@ -109,6 +109,7 @@ impl Core {
         self.journal.advance_tail(snapshot.end.position);
         self.frozen_bytes = 0;
         self.durable = self.durable.max(snapshot.end.seq);
+        self.step_blocks = self.state.base.space_for_step();
         self.reserve_for_checkpoint();
     }
 }
@@ -168,7 +169,7 @@ impl Shared {
 
     fn write(&self, base: &Base, snapshot: &Snapshot, change: impl FnOnce(&mut Superblock)) -> Result<()> {
         let source = Source(self);
-        let mut next = base.begin(&source);
+        let mut next = base.begin(&source)?;
         next.write_run(snapshot.records())?;
         let prepared = next.prepare()?;
         let end = snapshot.end;
@@ -179,7 +180,7 @@ impl Shared {
     fn compact(&self, base: &Base) -> Result<()> {
         let source = Source(self);
         while base.wants_compaction() {
-            let mut next = base.begin(&source);
+            let mut next = base.begin(&source)?;
             for _ in 0..STEPS_PER_COMMIT {
                 match next.compact_step() {
                     Ok(true) => {}
@@ -207,14 +208,19 @@ impl Shared {
     ) -> Result<()> {
         let durable = self.sync()?;
         let manifest = prepared.manifest();
-        self.pool.lock().commit(|superblock| {
+        let committed = self.pool.lock().commit(|superblock| {
             superblock.manifest = manifest;
             superblock.durable_seq = superblock.durable_seq.max(durable);
             if let Some((end, _)) = written {
                 superblock.tail = end;
             }
             change(superblock);
-        })?;
+        });
+        if let Err(error) = committed {
+            // Which of both versions the disk holds is unknown: neither one's blocks may be used again.
+            std::mem::forget(prepared);
+            return Err(error);
+        }
         let obsolete = base.install(prepared);
         let mut core = self.core.lock();
         for run in obsolete {

@@ -59,18 +59,21 @@ impl Fs {
             cookie: 0,
         };
         let mut left = wanted;
-        core.state.tables.entries.visit(&core.state.base, &first, &end, |key, entry| {
-            if entry.ino.0 != 0 {
-                listing.push(DirectoryEntry {
-                    ino: entry.ino,
-                    kind: entry.kind,
-                    name: entry.name.clone(),
-                    next: key.cookie + 1,
-                });
-                left -= 1;
-            }
-            left > 0
-        })?;
+        core.state
+            .tables
+            .entries
+            .visit(&core.state.base, &first, &end, |key, entry| {
+                if entry.ino.0 != 0 {
+                    listing.push(DirectoryEntry {
+                        ino: entry.ino,
+                        kind: entry.kind,
+                        name: entry.name.clone(),
+                        next: key.cookie + 1,
+                    });
+                    left -= 1;
+                }
+                left > 0
+            })?;
         Ok(listing)
     }
 

@@ -23,7 +23,7 @@ use crate::disk::Disk;
 use crate::error::{Errno, Error, Result};
 use crate::journal::Journal;
 use crate::pool::Pool;
-use crate::units::{Ino, Run, Seq};
+use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
 
 use super::apply::apply;
 use super::checkpoint::Checkpointer;
@@ -70,6 +70,8 @@ pub(super) struct Core {
     pub(super) fresh_bytes: u64,
     pub(super) frozen_bytes: u64,
     pub(super) limits: Limits,
+    /// What a step of compaction may need.
+    pub(super) step_blocks: u64,
 }
 
 /// When a checkpoint is due.
@@ -79,7 +81,12 @@ pub(super) struct Limits {
     pub(super) records: u64,
     /// Bytes in the journal.
     pub(super) journal_bytes: u64,
+    /// Blocks kept for writes that replace blocks of a full pool.
+    pub(super) slack: u64,
 }
+
+/// Blocks that must be available for an operation to be accepted that needs none of its own, but a record.
+const METADATA_MARGIN: u64 = 1;
 
 /// A generous size of a record's key and value in the tables, for what is reserved; long values are counted by the bytes of
 /// their operations.
@@ -94,6 +101,7 @@ impl Limits {
         Self {
             records: (pool_bytes / 32 / RECORD_BYTES).clamp(256, 1 << 20),
             journal_bytes: journal_bytes / 2,
+            slack: (pool_bytes / BLOCK_SIZE as u64 / 256).clamp(16, 4096),
         }
     }
 }
@@ -262,8 +270,9 @@ pub(super) struct Ask {
     pub(super) count: u64,
     /// Where they would follow on.
     pub(super) goal: Option<crate::units::Block>,
-    /// Every block replaces one, or was promised: it must not fail while there is any space at all.
-    pub(super) covered: bool,
+    /// Every block replaces one, or was promised: it must not fail while there is any space at all. How many were
+    /// promised.
+    pub(super) covered: Option<u64>,
 }
 
 impl Core {
@@ -279,13 +288,14 @@ impl Core {
 
     /// Applies and journals a transaction.
     pub(super) fn perform(&mut self, operations: &[Op<'_>]) -> Result<()> {
-        if !self.state.space.has_room_for_metadata() && operations.iter().any(grows) {
+        if self.state.space.available() < METADATA_MARGIN && operations.iter().any(grows) {
             return Err(Errno::NoSpace.into());
         }
         let seq = self.journal.newest().next();
         apply(&mut self.state, operations, seq)?;
         let before = self.journal.pending();
-        self.journal.push(|out| operations.iter().for_each(|operation| operation.encode(out)));
+        self.journal
+            .push(|out| operations.iter().for_each(|operation| operation.encode(out)));
         self.fresh_bytes += (self.journal.pending() - before) as u64;
         self.reserve_for_checkpoint();
         if let Err(error) = self.journal.write_out(self.durable) {
@@ -299,12 +309,14 @@ impl Core {
     pub(super) fn reserve_for_checkpoint(&mut self) {
         let records = self.state.tables.changed() + self.state.space.dirty_rows();
         let bytes = records * RECORD_BYTES + self.fresh_bytes + self.frozen_bytes;
-        let blocks = self.state.base.space_for_run(records, records * 32, bytes);
-        self.state.space.set_system_reserve(blocks);
+        let run = self.state.base.space_for_checkpoint(records, records * 32, bytes);
+        self.state
+            .space
+            .set_system_reserve(run + self.step_blocks + self.limits.slack);
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.state.tables.changed() > self.limits.records || self.journal.used() > self.limits.journal_bytes
+        self.state.tables.active() > self.limits.records || self.journal.used() > self.limits.journal_bytes
     }
 
     /// Whether a change must wait for the checkpoint that is under way.
@@ -319,7 +331,7 @@ impl Core {
 
     fn take(&mut self, ask: &Ask) -> Option<Vec<Run>> {
         let space = &mut self.state.space;
-        if !ask.covered && space.available() < ask.count {
+        if ask.covered.is_none() && space.available() < ask.count {
             return None;
         }
         let mut runs = Vec::with_capacity(1);
@@ -327,7 +339,10 @@ impl Core {
         let mut left = ask.count;
         while left > 0 {
             let want = u32::try_from(left).unwrap_or(u32::MAX);
-            let run = if ask.covered { space.take_covered(goal, want) } else { space.take(goal, want) };
+            let run = match ask.covered {
+                Some(promised) => space.take_covered(goal, want, promised, self.limits.slack),
+                None => space.take(goal, want),
+            };
             let Some(run) = run else {
                 for run in runs {
                     space.give_back(run);

@@ -20,10 +20,10 @@ use crate::disk::Disk;
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, Block, FileBlock, Ino, Run, blocks_for};
 
+use super::MAX_FILE_BYTES;
 use super::engine::{Ask, Core, Fs};
 use super::op::{Op, change};
 use super::record::{FileFlags, Inode, Kind, Timestamp};
-use super::MAX_FILE_BYTES;
 
 /// A write is cut into pieces of at most this many bytes, each a transaction.
 const PIECE: u64 = 1 << 20;
@@ -206,7 +206,9 @@ impl Fs {
         while written < from.len() {
             let here = at + written as u64;
             let until = (here / PIECE + 1) * PIECE;
-            let count = usize::try_from(until - here).unwrap_or(usize::MAX).min(from.len() - written);
+            let count = usize::try_from(until - here)
+                .unwrap_or(usize::MAX)
+                .min(from.len() - written);
             let piece = from.get(written..written + count).unwrap_or_default();
             match self.write_piece(ino, here, piece, now) {
                 Ok(()) => written += count,
@@ -256,7 +258,13 @@ impl Fs {
                 let mut core = self.core();
                 let inode = core.regular(ino)?;
                 let extent = core.map(ino, FileBlock(0), 1)?;
-                if !matches!(extent.as_slice(), [Extent { source: Source::Inline(_), .. }]) {
+                if !matches!(
+                    extent.as_slice(),
+                    [Extent {
+                        source: Source::Inline(_),
+                        ..
+                    }]
+                ) {
                     return Ok(());
                 }
                 Plan {
@@ -265,7 +273,7 @@ impl Fs {
                     count: 1,
                     edges: extent,
                     goal: None,
-                    covered: false,
+                    covered: None,
                 }
             };
             if self.write_blocks(ino, 0, &[], now, &plan)? {
@@ -339,7 +347,10 @@ impl Fs {
         Ok(stored)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of storing, with everything it is about")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of storing, with everything it is about"
+    )]
     fn store_plain(
         &self,
         plan: &Plan,
@@ -462,7 +473,7 @@ struct Plan {
     /// The first or last block, if only a part of it is written and it holds something.
     edges: Vec<Extent>,
     goal: Option<Block>,
-    covered: bool,
+    covered: Option<u64>,
 }
 
 /// Blocks that were written, and the operations that will own them.
@@ -493,7 +504,10 @@ impl Core {
         let starts_inside = at % BLOCK_SIZE as u64 != 0;
         // A last block that is written up to the end of the file is zeros beyond.
         let ends_inside = end % BLOCK_SIZE as u64 != 0 && end < inode.size;
-        for (wanted, block) in [(starts_inside || count == 1 && ends_inside, first), (count > 1 && ends_inside, last)] {
+        for (wanted, block) in [
+            (starts_inside || count == 1 && ends_inside, first),
+            (count > 1 && ends_inside, last),
+        ] {
             if wanted {
                 edges.extend(self.map(ino, block, 1)?);
             }
@@ -509,7 +523,7 @@ impl Core {
             Some(before) => self.last_pool_block(ino, FileBlock(before))?.map(|block| block.plus(1)),
             None => None,
         };
-        let covered = self.is_covered(ino, first, count)?;
+        let covered = self.covered(ino, first, count)?;
         Ok(Draft::Blocks(Plan {
             inode,
             at: first,
@@ -536,17 +550,22 @@ impl Core {
         })
     }
 
-    /// Whether each block replaces one or was promised.
-    fn is_covered(&mut self, ino: Ino, from: FileBlock, count: u64) -> Result<bool> {
+    /// If each block replaces one or was promised: how many were promised.
+    fn covered(&mut self, ino: Ino, from: FileBlock, count: u64) -> Result<Option<u64>> {
+        let mut promised = 0;
         for (chunk, index, here) in super::apply::per_chunk(from, count) {
             let Some(Row::Map(map)) = self.state.row(ino, chunk)? else {
-                return Ok(false);
+                return Ok(None);
             };
-            if (index..index + here).any(|index| map.get(index) == Ptr::Hole) {
-                return Ok(false);
+            for index in index..index + here {
+                match map.get(index) {
+                    Ptr::Hole => return Ok(None),
+                    Ptr::Promised => promised += 1,
+                    Ptr::Data(..) | Ptr::Bare(_) | Ptr::Packed { .. } => {}
+                }
             }
         }
-        Ok(true)
+        Ok(Some(promised))
     }
 }
 
@@ -597,7 +616,9 @@ pub(super) fn read_extent(disk: &dyn Disk, extent: &Extent, offset: u64, into: &
         Source::Blocks(run, checksums) => read_blocks(disk, *run, checksums.as_deref(), offset, into),
         Source::Packed(unit, index) => {
             let unpacked = unpack(disk, unit)?;
-            let offset = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(usize::from(*index) * BLOCK_SIZE);
+            let offset = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .saturating_add(usize::from(*index) * BLOCK_SIZE);
             copy_padded(unpacked.get(offset..).unwrap_or_default(), into);
             Ok(())
         }
@@ -633,7 +654,10 @@ fn verify(start: Block, checksums: Option<&[Crc]>, first: u64, blocks: &[u8]) ->
     let Some(checksums) = checksums else {
         return Ok(());
     };
-    let checksums = usize::try_from(first).ok().and_then(|first| checksums.get(first..)).unwrap_or_default();
+    let checksums = usize::try_from(first)
+        .ok()
+        .and_then(|first| checksums.get(first..))
+        .unwrap_or_default();
     for (index, (block, crc)) in blocks.chunks_exact(BLOCK_SIZE).zip(checksums).enumerate() {
         let found = Crc::of(block);
         if found != *crc {
@@ -659,5 +683,6 @@ pub(super) fn unpack(disk: &dyn Disk, unit: &Unit) -> Result<Vec<u8>> {
     if Crc::of(&packed) != unit.crc {
         return Err(Damage::new(start, "the checksum of a compressed unit does not match"));
     }
-    unit.algorithm.unpack(&packed, usize::from(unit.file_blocks) * BLOCK_SIZE)
+    unit.algorithm
+        .unpack(&packed, usize::from(unit.file_blocks) * BLOCK_SIZE)
 }

@@ -199,7 +199,9 @@ impl Fs {
                 let mut core = self.core();
                 let size = core.state.inode(ino)?.size;
                 let map = core.map(ino, FileBlock::of(at), 1)?;
-                let stored = !map.iter().all(|extent| matches!(extent.source, Source::Hole | Source::Promised));
+                let stored = !map
+                    .iter()
+                    .all(|extent| matches!(extent.source, Source::Hole | Source::Promised));
                 (size, stored)
             };
             let until_size = until.min(size);
@@ -253,7 +255,9 @@ impl Fs {
         let core = self.core();
         let (first, end) = (from.0 / CHUNK_BLOCKS, until.0.div_ceil(CHUNK_BLOCKS));
         let rows = core.state.rows(ino, first, end, STEP_ROWS + 1)?;
-        Ok(rows.get(STEP_ROWS).map_or(until, |(chunk, _)| FileBlock(chunk * CHUNK_BLOCKS)))
+        Ok(rows
+            .get(STEP_ROWS)
+            .map_or(until, |(chunk, _)| FileBlock(chunk * CHUNK_BLOCKS)))
     }
 
     /// Makes a range of one file the content of a range of another, without copying. Offsets are multiples of the block
@@ -270,7 +274,11 @@ impl Fs {
             }
         };
         let target_size = self.changeable(to)?;
-        let length = if length == 0 { source_size.saturating_sub(at) } else { length };
+        let length = if length == 0 {
+            source_size.saturating_sub(at)
+        } else {
+            length
+        };
         let (Some(end), Some(to_end)) = (at.checked_add(length), to_at.checked_add(length)) else {
             return Err(Errno::FileTooLarge.into());
         };
@@ -344,4 +352,7 @@ impl Fs {
     }
 }
 
-const _: () = assert!(MAX_MOVED_ROWS > STEP_ROWS, "moving rows is one transaction, larger than a step");
+const _: () = assert!(
+    MAX_MOVED_ROWS > STEP_ROWS,
+    "moving rows is one transaction, larger than a step"
+);

@@ -96,7 +96,12 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         page_cache_bytes: options.page_cache_bytes,
         ..Settings::for_pool(superblock.total_blocks)
     };
-    let base = Base::open(Arc::clone(&disk), superblock.total_blocks, &superblock.manifest, settings)?;
+    let base = Base::open(
+        Arc::clone(&disk),
+        superblock.total_blocks,
+        &superblock.manifest,
+        settings,
+    )?;
     let mut state = load(base, &superblock, options.caches)?;
     let log = Log {
         region: superblock.journal,
@@ -118,7 +123,10 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     if found.applied < found.durable {
         return Err(Damage::new(
             "journal",
-            format_args!("ends at {} although everything up to {} was durable", found.applied, found.durable),
+            format_args!(
+                "ends at {} although everything up to {} was durable",
+                found.applied, found.durable
+            ),
         ));
     }
     finish_space(&mut state, &superblock)?;
@@ -135,7 +143,13 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     let epoch = superblock.epoch + 1;
     let core = Core {
         state,
-        journal: Journal::resume(Arc::clone(&disk), superblock.journal, epoch, superblock.tail.position, end),
+        journal: Journal::resume(
+            Arc::clone(&disk),
+            superblock.journal,
+            epoch,
+            superblock.tail.position,
+            end,
+        ),
         read_only,
         failed: false,
         durable: found.applied,
@@ -144,6 +158,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         stopping: false,
         fresh_bytes: found.end.position - superblock.tail.position,
         frozen_bytes: 0,
+        step_blocks: 0,
         limits: Limits::new(superblock.total_blocks * BLOCK_SIZE as u64, superblock.journal.bytes()),
     };
     if read_only {
@@ -182,7 +197,7 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
         None => return Err(Damage::new("tables", "the totals are missing")),
     };
     let mut tables = Tables::new(caches, totals.next_ino);
-    let mut space = Space::new(superblock.total_blocks);
+    let mut space = Space::new(superblock.total_blocks)?;
     let mut trouble = Ok(());
     let groups = (GroupKey { group: 0 }, GroupKey { group: u64::MAX });
     tables.groups.visit(&base, &groups.0, &groups.1, |key, row| {
@@ -197,7 +212,10 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     let mut trouble = Ok(());
     tables.shared.visit(&base, &groups.0, &groups.1, |key, _| {
         if key.group > superblock.total_blocks {
-            trouble = Err(Damage::new(format_args!("references of group {}", key.group), "beyond the pool"));
+            trouble = Err(Damage::new(
+                format_args!("references of group {}", key.group),
+                "beyond the pool",
+            ));
             return false;
         }
         shared.insert_group(key.group);
@@ -207,9 +225,18 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     space.reserve_again(totals.promised);
     if fresh {
         let born = superblock.created;
-        tables.inodes.set(&super::record::InodeKey { ino: Ino::ROOT }, Some(root(born)));
+        tables
+            .inodes
+            .set(&super::record::InodeKey { ino: Ino::ROOT }, Some(root(born)));
     }
-    Ok(State::new(base, space, totals, superblock.name_hash_key, tables, shared))
+    Ok(State::new(
+        base,
+        space,
+        totals,
+        superblock.name_hash_key,
+        tables,
+        shared,
+    ))
 }
 
 fn root(born: Timestamp) -> Inode {
@@ -233,7 +260,11 @@ fn root(born: Timestamp) -> Inode {
 /// The system's own blocks are claimed last: an operation of the journal may have used a block, and another freed it, that
 /// the system took since.
 fn finish_space(state: &mut State, superblock: &Superblock) -> Result<()> {
-    let runs: Vec<Run> = superblock.fixed_runs().into_iter().chain(state.base.blocks_in_use()).collect();
+    let runs: Vec<Run> = superblock
+        .fixed_runs()
+        .into_iter()
+        .chain(state.base.blocks_in_use())
+        .collect();
     for run in runs {
         state
             .space
@@ -241,6 +272,9 @@ fn finish_space(state: &mut State, superblock: &Superblock) -> Result<()> {
             .map_err(|error| Damage::new("allocation bitmap", error))?;
     }
     state.space.finish_replay();
+    if state.space.reserved_blocks() > state.space.free_blocks() {
+        return Err(Damage::new("totals", "more blocks are promised than are free"));
+    }
     Ok(())
 }
 
@@ -248,10 +282,9 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
     match error {
         Error::Posix(_) => Damage::new(seq, format_args!("cannot be applied again: {error}")),
         Error::Damaged(damage) => Damage::new(format_args!("{seq}: {}", damage.place), &damage.what),
-        Error::Io(failure) => crate::error::IoFailure::new(
-            format_args!("{seq}: {}", failure.what),
-            failure.source.kind().into(),
-        ),
+        Error::Io(failure) => {
+            crate::error::IoFailure::new(format_args!("{seq}: {}", failure.what), failure.source.kind().into())
+        }
     }
 }
 
@@ -261,7 +294,9 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Res
         let arrived = match operation {
             Op::Write { runs, checksums, .. } => {
                 let mut checksums = checksums.iter();
-                blocks_match(disk, runs, pool_blocks, |block| checksums.next().is_none_or(|crc| Crc::of(block) == *crc))?
+                blocks_match(disk, runs, pool_blocks, |block| {
+                    checksums.next().is_none_or(|crc| Crc::of(block) == *crc)
+                })?
             }
             Op::WritePacked {
                 runs, bytes, checksum, ..
@@ -271,7 +306,9 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Res
                     packed.extend_from_slice(block);
                     true
                 })?;
-                read && packed.get(..*bytes as usize).is_some_and(|packed| Crc::of(packed) == *checksum)
+                read && packed
+                    .get(..*bytes as usize)
+                    .is_some_and(|packed| Crc::of(packed) == *checksum)
             }
             _ => true,
         };
@@ -283,7 +320,12 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Res
 }
 
 /// Reads blocks and asks about each; false if one does not match or cannot be read.
-fn blocks_match(disk: &dyn Disk, runs: &[Run], pool_blocks: u64, mut matches: impl FnMut(&[u8]) -> bool) -> Result<bool> {
+fn blocks_match(
+    disk: &dyn Disk,
+    runs: &[Run],
+    pool_blocks: u64,
+    mut matches: impl FnMut(&[u8]) -> bool,
+) -> Result<bool> {
     const PIECE: u32 = 256;
     for run in runs {
         if !run.fits(pool_blocks) {

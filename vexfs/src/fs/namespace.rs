@@ -96,7 +96,10 @@ impl Fs {
     /// The file of a path of names from the root, without following symbolic links. For tools and tests.
     pub fn resolve(&self, path: &[u8]) -> Result<Attributes> {
         let mut found = self.attributes(Ino::ROOT)?;
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
+        for name in path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty() && *name != b".")
+        {
             found = if name == b".." {
                 self.attributes(found.inode.parent)?
             } else {
@@ -180,9 +183,19 @@ impl Fs {
         let unnamed = inode.links == 0 && core.state.orphan(ino)?.is_some();
         let time = now;
         core.perform(&[if unnamed {
-            Op::Adopt { ino, parent, time, name }
+            Op::Adopt {
+                ino,
+                parent,
+                time,
+                name,
+            }
         } else {
-            Op::Link { ino, parent, time, name }
+            Op::Link {
+                ino,
+                parent,
+                time,
+                name,
+            }
         }])?;
         let inode = core.state.inode(ino)?;
         self.shared.request_checkpoint(core)?;
@@ -191,12 +204,28 @@ impl Fs {
 
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, parent: Ino, name: &[u8], now: Timestamp) -> Result<()> {
-        self.remove(parent, name, Op::Unlink { parent, time: now, name })
+        self.remove(
+            parent,
+            name,
+            Op::Unlink {
+                parent,
+                time: now,
+                name,
+            },
+        )
     }
 
     /// Removes an empty directory.
     pub fn remove_directory(&self, parent: Ino, name: &[u8], now: Timestamp) -> Result<()> {
-        self.remove(parent, name, Op::RemoveDirectory { parent, time: now, name })
+        self.remove(
+            parent,
+            name,
+            Op::RemoveDirectory {
+                parent,
+                time: now,
+                name,
+            },
+        )
     }
 
     fn remove(&self, parent: Ino, name: &[u8], operation: Op<'_>) -> Result<()> {
@@ -216,15 +245,7 @@ impl Fs {
     }
 
     /// Moves a name. `flags` as in [`rename`].
-    pub fn rename(
-        &self,
-        from: Ino,
-        name: &[u8],
-        to: Ino,
-        new_name: &[u8],
-        flags: u8,
-        now: Timestamp,
-    ) -> Result<()> {
+    pub fn rename(&self, from: Ino, name: &[u8], to: Ino, new_name: &[u8], flags: u8, now: Timestamp) -> Result<()> {
         let mut core = self.shared.writable()?;
         for directory in [from, to] {
             let directory = core.state.directory(directory)?;
@@ -369,12 +390,17 @@ impl Fs {
             let orphans = {
                 let core = self.core();
                 let end = OrphanKey { ino: Ino(u64::MAX) };
-                core.state.tables.orphans.scan(&core.state.base, &from, &end, STEP_ROWS)?
+                core.state
+                    .tables
+                    .orphans
+                    .scan(&core.state.base, &from, &end, STEP_ROWS)?
             };
             let Some((last, _)) = orphans.last() else {
                 return Ok(());
             };
-            from = OrphanKey { ino: Ino(last.ino.0 + 1) };
+            from = OrphanKey {
+                ino: Ino(last.ino.0 + 1),
+            };
             for (key, _) in orphans {
                 self.purge(key.ino)?;
             }

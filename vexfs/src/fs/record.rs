@@ -22,7 +22,7 @@ use std::fmt;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::meta::{Key, Record};
-use crate::space::GROUP_BYTES;
+use crate::space::ROW_BYTES as GROUP_BYTES;
 use crate::units::Ino;
 
 type Decoded<T> = std::result::Result<T, DecodeError>;
@@ -43,7 +43,11 @@ impl Timestamp {
     }
 
     /// What is left of a second.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 10^9 and not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "below 10^9 and not negative"
+    )]
     pub const fn nanos(self) -> u32 {
         self.0.rem_euclid(1_000_000_000) as u32
     }
@@ -125,7 +129,8 @@ impl FileFlags {
             | Self::ZSTD.0,
     );
     /// What a new file takes over from its directory.
-    pub const INHERITED: Self = Self(Self::COMPRESS.0 | Self::ZSTD.0 | Self::NO_ATIME.0 | Self::NO_DUMP.0 | Self::NO_CHECKSUM.0);
+    pub const INHERITED: Self =
+        Self(Self::COMPRESS.0 | Self::ZSTD.0 | Self::NO_ATIME.0 | Self::NO_DUMP.0 | Self::NO_CHECKSUM.0);
 
     /// Whether all bits of `other` are set.
     pub const fn has(self, other: Self) -> bool {
@@ -229,9 +234,8 @@ impl Record for Inode {
         let size = reader.varint("size")?;
         let blocks = reader.varint("blocks")?;
         let born = reader.u64("born")?.cast_signed();
-        let mut time = |what| -> Decoded<Timestamp> {
-            Ok(Timestamp(born.wrapping_add(unzigzag(reader.varint(what)?))))
-        };
+        let mut time =
+            |what| -> Decoded<Timestamp> { Ok(Timestamp(born.wrapping_add(unzigzag(reader.varint(what)?)))) };
         let (accessed, modified, changed) = (time("accessed")?, time("modified")?, time("changed")?);
         let inode = Self {
             mode,

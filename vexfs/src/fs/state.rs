@@ -80,6 +80,19 @@ impl Tables {
         }
     }
 
+    /// Changed keys since the last freeze.
+    pub fn active(&self) -> u64 {
+        let tables = [
+            self.inodes.active_len(),
+            self.entries.active_len(),
+            self.rows.active_len(),
+            self.attributes.active_len(),
+            self.shared.active_len(),
+            self.orphans.active_len(),
+        ];
+        tables.iter().sum::<usize>() as u64
+    }
+
     /// Changed keys that are not in the base.
     pub fn changed(&self) -> u64 {
         self.inodes.footprint().entries
@@ -304,18 +317,12 @@ impl State {
 
     /// An extended attribute.
     pub fn attribute(&mut self, ino: Ino, name: &[u8]) -> Result<Option<&Bytes>> {
-        let key = AttributeKey {
-            ino,
-            name: name.into(),
-        };
+        let key = AttributeKey { ino, name: name.into() };
         self.tables.attributes.get(&self.base, &key)
     }
 
     pub(super) fn put_attribute(&mut self, ino: Ino, name: &[u8], value: Option<&[u8]>) {
-        let key = AttributeKey {
-            ino,
-            name: name.into(),
-        };
+        let key = AttributeKey { ino, name: name.into() };
         let previous = self.tables.attributes.set(&key, value.map(|value| Bytes(value.into())));
         self.undo.push(Undo::Attribute(key, previous));
     }
@@ -326,9 +333,12 @@ impl State {
             ino,
             name: Box::default(),
         };
-        self.tables
-            .attributes
-            .scan(&self.base, &bound(ino), &bound(Ino(ino.0.saturating_add(1))), usize::MAX)
+        self.tables.attributes.scan(
+            &self.base,
+            &bound(ino),
+            &bound(Ino(ino.0.saturating_add(1))),
+            usize::MAX,
+        )
     }
 
     // Orphans and totals.
@@ -375,10 +385,12 @@ impl State {
 
     /// The rows of chunks `from..to`, at most `limit`.
     pub fn rows(&self, ino: Ino, from: u64, to: u64, limit: usize) -> Result<Vec<(u64, Row)>> {
-        let rows = self
-            .tables
-            .rows
-            .scan(&self.base, &RowKey { ino, chunk: from }, &RowKey { ino, chunk: to }, limit)?;
+        let rows = self.tables.rows.scan(
+            &self.base,
+            &RowKey { ino, chunk: from },
+            &RowKey { ino, chunk: to },
+            limit,
+        )?;
         Ok(rows.into_iter().map(|(key, row)| (key.chunk, row)).collect())
     }
 
@@ -418,7 +430,9 @@ impl State {
     /// Frees what [`Self::drop_block`] gathered.
     pub(super) fn free_gathered(&mut self, seq: Seq) -> Result<()> {
         for run in std::mem::take(&mut self.freed) {
-            self.space.commit_free(run, seq).map_err(|error| Damage::new(run, error))?;
+            self.space
+                .commit_free(run, seq)
+                .map_err(|error| Damage::new(run, error))?;
             self.undo.push(Undo::Freed(run, seq));
         }
         Ok(())

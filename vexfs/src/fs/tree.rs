@@ -103,7 +103,11 @@ impl Fs {
     ) -> Result<Attributes> {
         let inode = &source.inode;
         let kind = inode.kind();
-        let target = if kind == Kind::Symlink { self.read_link(source.ino)? } else { Vec::new() };
+        let target = if kind == Kind::Symlink {
+            self.read_link(source.ino)?
+        } else {
+            Vec::new()
+        };
         let copy = self.create(
             parent,
             name,

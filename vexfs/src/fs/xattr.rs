@@ -13,7 +13,9 @@ use super::record::Timestamp;
 const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
 
 fn check(name: &[u8]) -> Result<()> {
-    let known = NAMESPACES.iter().any(|space| name.len() > space.len() && name.starts_with(space));
+    let known = NAMESPACES
+        .iter()
+        .any(|space| name.len() > space.len() && name.starts_with(space));
     if known { Ok(()) } else { Err(Errno::NotSupported.into()) }
 }
 

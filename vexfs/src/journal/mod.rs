@@ -196,7 +196,10 @@ impl Journal {
 
     /// What lies before a position is no longer needed.
     pub fn advance_tail(&mut self, position: u64) {
-        debug_assert!((self.tail..=self.head).contains(&position), "the tail only moves forward");
+        debug_assert!(
+            (self.tail..=self.head).contains(&position),
+            "the tail only moves forward"
+        );
         self.tail = position;
     }
 }

@@ -70,11 +70,7 @@ pub struct Log {
 }
 
 /// Reads the log behind its tail.
-pub fn recover(
-    disk: &dyn Disk,
-    log: &Log,
-    mut apply: impl FnMut(Found<'_>) -> Result<Verdict>,
-) -> Result<Recovery> {
+pub fn recover(disk: &dyn Disk, log: &Log, mut apply: impl FnMut(Found<'_>) -> Result<Verdict>) -> Result<Recovery> {
     let durable = newest_durable(disk, log)?.max(log.durable);
     let mut recovery = Recovery {
         end: log.tail,
@@ -88,11 +84,14 @@ pub fn recover(
         let mut payload = Reader::new(&batch.payload);
         let mut seq = batch.first;
         for index in 0..batch.count {
-            let found = next_transaction(&mut payload).map_err(|error| {
-                Damage::new(format_args!("journal batch at position {}", batch.position), error)
-            })?;
+            let found = next_transaction(&mut payload)
+                .map_err(|error| Damage::new(format_args!("journal batch at position {}", batch.position), error))?;
             let promised = seq <= durable;
-            match apply(Found { seq, bytes: found, durable: promised })? {
+            match apply(Found {
+                seq,
+                bytes: found,
+                durable: promised,
+            })? {
                 Verdict::Applied => {}
                 Verdict::Ends if promised => {
                     return Err(Damage::new(
@@ -188,14 +187,24 @@ impl<'a> Scan<'a> {
 
     fn parse(&self, header: &[u8]) -> std::result::Result<(Crc, usize, (Batch, u64)), DecodeError> {
         let mut reader = Reader::new(header);
-        let expect = |what, is: u64, wanted: u64| if is == wanted { Ok(()) } else { Err(DecodeError::invalid(what, is)) };
+        let expect = |what, is: u64, wanted: u64| {
+            if is == wanted {
+                Ok(())
+            } else {
+                Err(DecodeError::invalid(what, is))
+            }
+        };
         expect("magic", u64::from(reader.u32("magic")?), u64::from(MAGIC))?;
         let crc = Crc(reader.u32("crc")?);
         expect("chain", u64::from(reader.u32("chain")?), u64::from(self.end.chain.0))?;
         let length = reader.u32("payload bytes")? as usize;
         expect("position", reader.u64("position")?, self.end.position)?;
         let epoch = reader.u64("epoch")?;
-        let oldest = if self.end.position < self.log.resumed_at { self.oldest_epoch } else { self.log.epoch };
+        let oldest = if self.end.position < self.log.resumed_at {
+            self.oldest_epoch
+        } else {
+            self.log.epoch
+        };
         if !(oldest..=self.log.epoch).contains(&epoch) {
             return Err(DecodeError::invalid("epoch", epoch));
         }

@@ -150,8 +150,12 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
                 return Ok(());
             };
             // Every layer that has the key moves on; the newest one decides.
-            let newest = active.next_if(|(key, _)| **key == least).map(|(_, value)| value.as_ref());
-            let middle = frozen.next_if(|(key, _)| **key == least).map(|(_, value)| value.as_ref());
+            let newest = active
+                .next_if(|(key, _)| **key == least)
+                .map(|(_, value)| value.as_ref());
+            let middle = frozen
+                .next_if(|(key, _)| **key == least)
+                .map(|(_, value)| value.as_ref());
             let oldest = match &next {
                 Some((key, _)) if *key == least => std::mem::replace(&mut next, advance(&mut below)?),
                 _ => None,

@@ -31,13 +31,6 @@ impl Space {
         self.take_within(self.available(), goal, want)
     }
 
-    /// Like [`Space::take`], out of what [`Space::reserve`] has promised. Never `None` before as many blocks were taken.
-    pub fn take_reserved(&mut self, goal: Option<Block>, want: u32) -> Option<Run> {
-        let run = self.take_within(self.reserved, goal, want)?;
-        self.reserved -= u64::from(run.count);
-        Some(run)
-    }
-
     /// Like [`Space::take`], for the system, which may use its reserve. The blocks are the system's then.
     pub fn take_system(&mut self, goal: Option<Block>, want: u32) -> Option<Run> {
         let run = self.take_within(self.unpromised(), goal, want)?;
@@ -72,6 +65,23 @@ impl Space {
             self.reserved += blocks;
         }
         possible
+    }
+
+    /// Takes blocks that each replace one, or keep a promise made earlier (`promised` of them): so they do not lessen what
+    /// is available once the operation is done. May use `slack` blocks of the system's reserve meanwhile.
+    pub fn take_covered(&mut self, goal: Option<Block>, want: u32, promised: u64, slack: u64) -> Option<Run> {
+        let reserve = self.system_reserve.saturating_sub(slack);
+        self.take_within(
+            (self.unpromised() + promised).min(self.free).saturating_sub(reserve),
+            goal,
+            want,
+        )
+    }
+
+    /// Promises blocks that were promised already, when that was or can be: what the metadata say at a mount, or a promise
+    /// that was released by an operation that failed.
+    pub const fn reserve_again(&mut self, blocks: u64) {
+        self.reserved = self.reserved.saturating_add(blocks);
     }
 
     /// Gives back a promise, or what is left of it.

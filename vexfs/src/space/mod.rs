@@ -35,7 +35,8 @@
 //!   the journal's business.
 //! - No block has two owners: every transition checks the state it starts from. One kind of mistake cannot be seen,
 //!   because three states look alike in the bitmaps: giving back what is deferred or the system's.
-//! - `reserved ≤ free`, so a promise ([`Space::reserve`]) can always be kept.
+//! - `reserved ≤ free` except while writes that keep promises are in flight ([`Space::take_covered`]), so a promise
+//!   ([`Space::reserve`]) can always be kept.
 //!
 //! Transitions that cannot be refused ([`Space::give_back`], `undo_*`, [`Space::release_system`]) have no result. Called
 //! against this contract, they change nothing and log an error: blocks leak until the next mount instead of getting two
@@ -53,7 +54,7 @@
 //! | who | may use |
 //! |---|---|
 //! | [`Space::take`], [`Space::reserve`] | [`Space::available`] = free − promised − system reserve |
-//! | [`Space::take_reserved`] | what was promised: succeeds for as many blocks as were |
+//! | [`Space::take_covered`] | that, what was promised to the same range, and a little of the system reserve |
 //! | [`Space::take_system`] | free − promised |
 //!
 //! # Persisted rows
@@ -76,6 +77,7 @@ mod error;
 mod ownership;
 mod rows;
 mod search;
+pub mod shared;
 
 #[cfg(test)]
 mod measure;
@@ -117,6 +119,8 @@ pub struct Space {
     deferred: Deferred,
     /// One bit per group: its `committed` row was not frozen since it changed.
     dirty: Vec<u64>,
+    /// Bits set in `dirty`.
+    dirty_count: u64,
     replaying: bool,
 }
 
@@ -144,6 +148,7 @@ impl Space {
             system_reserve: 0,
             deferred: Deferred::default(),
             dirty: Vec::new(),
+            dirty_count: 0,
             replaying: true,
         };
         space.grow_to(pool_blocks)?;
@@ -221,6 +226,11 @@ impl Space {
         self.blocks - self.free - self.committed - self.deferred.blocks() - self.system
     }
 
+    /// Rows that the next [`Space::freeze_dirty_rows`] returns.
+    pub const fn dirty_rows(&self) -> u64 {
+        self.dirty_count
+    }
+
     /// Blocks promised and not yet taken.
     pub const fn reserved_blocks(&self) -> u64 {
         self.reserved
@@ -233,7 +243,11 @@ impl Space {
 
     /// Free blocks not promised to anyone: what the system may take.
     const fn unpromised(&self) -> u64 {
-        if self.replaying { 0 } else { self.free - self.reserved }
+        if self.replaying {
+            0
+        } else {
+            self.free.saturating_sub(self.reserved)
+        }
     }
 
     /// Whether a file owns a block. Blocks outside the pool are nobody's.

@@ -3,8 +3,7 @@
 //! Rows of the `committed` bitmap on their way from and to the metadata. Their layout is in the documentation of
 //! [`super`].
 //!
-//! A checkpoint freezes the rows that changed since the last one, while operations wait, and writes them afterwards. If
-//! that fails, it says which rows remain to be written.
+//! A checkpoint freezes the rows that changed since the last one, while operations wait, and writes them afterwards.
 
 use super::allocate::narrow;
 use super::bitmap::{GROUP_BLOCKS, ROW_BYTES, Row};
@@ -56,6 +55,7 @@ impl Space {
     /// The rows that changed since they were loaded or frozen, by group. They count as written from now on.
     pub fn freeze_dirty_rows(&mut self) -> Vec<FrozenRow> {
         let mut rows = Vec::new();
+        self.dirty_count = 0;
         for (index, word) in self.dirty.iter_mut().enumerate() {
             while *word != 0 {
                 let group = index * 64 + word.trailing_zeros() as usize;
@@ -69,16 +69,9 @@ impl Space {
         rows
     }
 
-    /// A checkpoint failed: these rows, frozen for it, are not written.
-    pub fn mark_rows_dirty_again(&mut self, groups: impl IntoIterator<Item = u64>) {
-        for group in groups {
-            if let Some(group) = usize::try_from(group).ok().filter(|group| *group < self.groups.len()) {
-                self.mark_dirty(group);
-            }
-        }
-    }
-
     pub(super) fn mark_dirty(&mut self, group: usize) {
-        self.dirty[group / 64] |= 1 << (group % 64);
+        let (word, bit) = (&mut self.dirty[group / 64], 1 << (group % 64));
+        self.dirty_count += u64::from(*word & bit == 0);
+        *word |= bit;
     }
 }

@@ -156,8 +156,11 @@ fn a_promise_is_kept_when_everything_else_is_gone() {
     assert_eq!(space.take(None, 1), None);
     assert_eq!(space.take_system(None, 100).unwrap().count, 10);
     assert_eq!(space.take_system(None, 1), None);
-    assert_eq!(space.take_reserved(None, 12).unwrap().count, 12);
-    assert_eq!(space.take_reserved(None, 100).unwrap().count, 18);
+    space.set_system_reserve(0);
+    assert_eq!(space.take_covered(None, 12, 12, 0).unwrap().count, 12);
+    space.unreserve(12);
+    assert_eq!(space.take_covered(None, 100, 18, 0).unwrap().count, 18);
+    space.unreserve(18);
     assert_eq!((space.free_blocks(), space.reserved_blocks()), (0, 0));
 }
 

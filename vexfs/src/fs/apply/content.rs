@@ -107,7 +107,9 @@ pub(super) fn write(
             None => Ptr::Bare(block),
         });
         change_row(state, ino, &mut inode, chunk, |map| {
-            new.enumerate().map(|(offset, ptr)| map.set(index + offset, ptr)).collect()
+            new.enumerate()
+                .map(|(offset, ptr)| map.set(index + offset, ptr))
+                .collect()
         })?;
     }
     finish_write(state, ino, inode, end, time);
@@ -236,7 +238,10 @@ fn cut(state: &mut State, ino: Ino, inode: &mut Inode, from: FileBlock) -> Resul
 }
 
 fn punch_row(map: &mut Map, first: usize, count: usize) -> Vec<Ptr> {
-    (first..first + count).rev().map(|index| map.set(index, Ptr::Hole)).collect()
+    (first..first + count)
+        .rev()
+        .map(|index| map.set(index, Ptr::Hole))
+        .collect()
 }
 
 pub(super) fn preallocate(
@@ -322,10 +327,7 @@ pub(super) fn purge(state: &mut State, ino: Ino, until: u64) -> Result<()> {
         .inodes
         .checked_sub(1)
         .ok_or_else(|| Damage::new("totals", "counts fewer files than there are"))?;
-    state.set_totals(Totals {
-        inodes,
-        ..state.totals
-    });
+    state.set_totals(Totals { inodes, ..state.totals });
     Ok(())
 }
 

@@ -31,7 +31,10 @@ pub(super) fn collapse(state: &mut State, ino: Ino, from: FileBlock, count: u64,
 pub(super) fn insert(state: &mut State, ino: Ino, from: FileBlock, count: u64, time: Timestamp) -> Result<()> {
     check_range(from, count, 0)?;
     let inode = file(state, ino)?;
-    let size = inode.size.checked_add(count << 12).filter(|&size| size <= MAX_FILE_BYTES);
+    let size = inode
+        .size
+        .checked_add(count << 12)
+        .filter(|&size| size <= MAX_FILE_BYTES);
     let size = size.ok_or(Error::Posix(Errno::FileTooLarge))?;
     if count == 0 || from.byte_at() >= inode.size {
         return Err(Errno::Invalid.into());
@@ -91,14 +94,18 @@ fn shift(state: &mut State, ino: Ino, from: FileBlock, place: impl Fn(u64) -> u6
                 continue;
             }
             let (to_chunk, to_index) = chunk_of(FileBlock(place(chunk * CHUNK_BLOCKS + index as u64)));
-            let mut target = state.map_to_change(ino, to_chunk)?.ok_or(Error::Posix(Errno::Invalid))?;
+            let mut target = state
+                .map_to_change(ino, to_chunk)?
+                .ok_or(Error::Posix(Errno::Invalid))?;
             let ptr = match ptr {
                 Ptr::Packed { unit, index } => {
                     let new = if let Some(&new) = targets.get(&(to_chunk, unit)) {
                         new
                     } else {
                         let copy = map.unit(unit).cloned().ok_or(Error::Posix(Errno::Invalid))?;
-                        let moved = owned.get_mut(usize::from(unit)).is_some_and(|owned| !std::mem::replace(owned, true));
+                        let moved = owned
+                            .get_mut(usize::from(unit))
+                            .is_some_and(|owned| !std::mem::replace(owned, true));
                         if !moved {
                             share(state, copy.runs.iter().flat_map(|run| run.blocks()))?;
                             blocks += copy.runs.iter().map(|run| u64::from(run.count)).sum::<u64>();

@@ -43,7 +43,11 @@ pub(super) fn create(state: &mut State, operation: &Op<'_>) -> Result<()> {
         modified: time,
         changed: time,
         born: time,
-        device: if matches!(kind, Kind::Block | Kind::Character) { device } else { 0 },
+        device: if matches!(kind, Kind::Block | Kind::Character) {
+            device
+        } else {
+            0
+        },
         parent: Ino(0),
         uid,
         gid,
@@ -254,7 +258,13 @@ fn forbid_descendant(state: &mut State, moved: Ino, to: Ino) -> Result<()> {
     Err(Damage::new(to, "its chain of parent directories is a loop"))
 }
 
-fn move_name(state: &mut State, what: &Move<'_>, source: &Located, inode: Inode, target: Option<Located>) -> Result<()> {
+fn move_name(
+    state: &mut State,
+    what: &Move<'_>,
+    source: &Located,
+    inode: Inode,
+    target: Option<Located>,
+) -> Result<()> {
     let moved = source.entry.ino;
     let is_directory = inode.is_directory();
     let subdirectory = i32::from(is_directory);
