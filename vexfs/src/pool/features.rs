@@ -43,7 +43,8 @@ impl Features {
     #[must_use]
     pub fn unknown(self) -> Self {
         let without = |set, bits: u64| {
-            { KNOWN.iter() }
+            KNOWN
+                .iter()
                 .filter(|known| known.0 == set)
                 .fold(bits, |bits, known| bits & !(1 << known.1))
         };

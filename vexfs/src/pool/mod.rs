@@ -153,27 +153,20 @@ impl Pool {
             Heartbeat::On => true,
             Heartbeat::Off => false,
         };
-        let device = |_: &Arc<dyn Disk>| -> std::io::Result<Box<dyn HeartbeatDevice>> {
-            Ok(Box::new(file.direct_block(HEARTBEAT.byte_at())?))
-        };
-        let mut pool = Self::open(Arc::clone(&file) as Arc<dyn Disk>, options, beats, &device)?;
-        pool.file = Some(file);
-        Ok(pool)
+        Self::open(Arc::clone(&file) as Arc<dyn Disk>, Some(file), options, beats)
     }
 
     /// Opens a disk that nobody else opens. The heartbeat runs only if it is [`Heartbeat::On`], on the disk itself.
     pub fn open_disk(disk: Arc<dyn Disk>, options: &OpenOptions) -> std::result::Result<Self, OpenError> {
         let beats = options.heartbeat == Heartbeat::On;
-        Self::open(disk, options, beats, &|disk| {
-            Ok(Box::new(SharedBlock(Arc::clone(disk))))
-        })
+        Self::open(disk, None, options, beats)
     }
 
     fn open(
         disk: Arc<dyn Disk>,
+        file: Option<Arc<FileDisk>>,
         options: &OpenOptions,
         beats: bool,
-        device: &dyn Fn(&Arc<dyn Disk>) -> std::io::Result<Box<dyn HeartbeatDevice>>,
     ) -> std::result::Result<Self, OpenError> {
         let (mut survey, mut superblock) = read_superblock(disk.as_ref(), options.access)?;
         let mut pool_disk = Arc::clone(&disk);
@@ -186,7 +179,10 @@ impl Pool {
                 counter: 0,
                 claim: random_number().map_err(ClaimError::Device)?,
             };
-            let device = device(&disk).map_err(ClaimError::Device)?;
+            let device: Box<dyn HeartbeatDevice> = match &file {
+                Some(file) => Box::new(file.direct_block(HEARTBEAT.byte_at()).map_err(ClaimError::Device)?),
+                None => Box::new(SharedBlock(Arc::clone(&disk))),
+            };
             let started = Runner::start(device, Claim::new(record, options.policy))?;
             pool_disk = Arc::new(Fence::new(disk, started.ownership()));
             runner = Some(started);
@@ -196,7 +192,7 @@ impl Pool {
         Ok(Self {
             runner,
             disk: pool_disk,
-            file: None,
+            file,
             superblock,
             survey,
             access: options.access,

@@ -223,7 +223,7 @@ pub fn probe(disk: &dyn Disk) -> Result<Vec<Signature>> {
 /// seldom looks like four entries with a proper "active" flag.
 fn has_partitions(sector: &[u8; 512]) -> bool {
     let entries = || sector[446..510].chunks_exact(16);
-    let plausible = entries().all(|entry| entry[0] & 0x7f == 0);
+    let plausible = entries().all(|entry| matches!(entry[0], 0 | 0x80));
     let used = entries().any(|entry| entry[4] != 0 && entry[12..16] != [0; 4]);
     sector[510..] == [0x55, 0xaa] && plausible && used
 }

@@ -18,7 +18,7 @@ pub(super) fn of(path: &Path) -> Option<String> {
         return mount_point(&mounts, &found, &canonical).map(|point| format!("mounted at {point}"));
     }
     let loops = fs::read_dir("/sys/block").ok()?.filter_map(Result::ok);
-    { loops }
+    loops
         .filter(|entry| {
             let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
             let other = fs::metadata(backing.trim_end_matches('\n'));

@@ -128,8 +128,8 @@ impl SimDisk {
         let style = Style::of(seed, state.next_write);
         let mut medium = state.medium.clone();
         for (&sector, cached) in &state.cache {
-            let survivor = cached.versions.iter().rev();
-            if let Some(version) = { survivor }.find(|version| style.keeps(version.write, sector)) {
+            let survives = |version: &&Version| style.keeps(version.write, sector);
+            if let Some(version) = cached.versions.iter().rev().find(survives) {
                 medium.write(sector * SECTOR, version.bytes());
             }
         }
@@ -373,7 +373,7 @@ impl Disk for SimDisk {
                 state.make_durable();
                 return Ok(());
             }
-            // Without power nothing later reads or syncs; with it, this is the failure that is reported once.
+            // Without power nothing is read or synced any more.
             Admission::Refused(error) | Admission::PowerFailed(error) => error,
             Admission::Torn(error) => {
                 state.cache.values_mut().for_each(|cached| cached.forgotten = true);

@@ -9,7 +9,7 @@ use super::*;
 use crate::disk::{Disk, MemDisk};
 use crate::pool::HEARTBEAT;
 
-const INTERVAL: Duration = Duration::from_millis(1000);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 fn owner(machine: u8, boot: u8) -> Owner {
     Owner {

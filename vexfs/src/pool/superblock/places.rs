@@ -124,7 +124,8 @@ impl Survey {
             Condition::Unreadable(_) => 1,
             _ => 2,
         };
-        { self.places.iter() }
+        self.places
+            .iter()
             .map(|place| &place.condition)
             .max_by_key(tells)
             .unwrap_or(&Condition::Damaged(SuperblockError::NoMagic))
