@@ -219,6 +219,18 @@ fn a_silent_owner_is_succeeded_only_after_its_lease_and_by_policy() {
 }
 
 #[test]
+fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
+    let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
+    // Machine 1 sees a free block and begins to write. Before the write happens machine 2 claims, confirms and beats.
+    let mut schedule = vec![(0, 0); 4];
+    schedule.extend(fair(&[1], 1600));
+    schedule.extend(fair(&[0, 1], 6000));
+    run(&mut machines, schedule).unwrap();
+    assert!(matches!(machines[1].role, Role::Out(None)), "its claim was overwritten");
+    assert!(matches!(machines[0].role, Role::Owns(_)), "the other one waited for that");
+}
+
+#[test]
 fn an_owner_learns_that_it_was_succeeded() {
     let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
     let mut schedule = fair(&[0], 5000);
