@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::{Disk, MemDisk};
+use crate::pool::HEARTBEAT;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+fn owner(machine: u8, boot: u8) -> Owner {
+    Owner {
+        machine_id: [machine; 16],
+        boot_id: [boot; 16],
+        process: 7,
+        host_name: format!("host{machine}"),
+    }
+}
+
+fn record(machine: u8, boot: u8, claim: u64) -> Record {
+    Record {
+        pool: Uuid::from_bytes([3; 16]),
+        owner: owner(machine, boot),
+        interval: INTERVAL,
+        counter: 0,
+        claim,
+    }
+}
+
+fn policy(dead_owner: DeadOwner) -> Policy {
+    Policy {
+        interval: INTERVAL,
+        dead_owner,
+    }
+}
+
+/// One machine: a claim or a beat, and the transfer that is under way.
+struct Machine {
+    role: Role,
+    transfer: Transfer,
+    next_beat: Duration,
+}
+
+enum Role {
+    Claims(Claim),
+    Owns(Beat),
+    Out(Option<Refusal>),
+}
+
+/// A transfer begins, happens at one moment, and is reported: three turns, between which any time may pass.
+enum Transfer {
+    None,
+    Read { began: Duration },
+    HasRead { began: Duration, found: Found },
+    Write { began: Duration, record: Record },
+    Written { began: Duration },
+}
+
+impl Machine {
+    fn new(number: u8, dead_owner: DeadOwner) -> Self {
+        let me = record(number, number, u64::from(number));
+        Self {
+            role: Role::Claims(Claim::new(me, policy(dead_owner))),
+            transfer: Transfer::None,
+            next_beat: Duration::ZERO,
+        }
+    }
+
+    fn owns(&self, now: Duration) -> bool {
+        matches!(&self.role, Role::Owns(beat) if beat.check(now).is_ok())
+    }
+
+    /// Takes one turn.
+    fn turn(&mut self, block: &mut Box<[u8; BLOCK_SIZE]>, now: Duration) {
+        self.transfer = match std::mem::replace(&mut self.transfer, Transfer::None) {
+            Transfer::None => self.begin(now),
+            Transfer::Read { began } => Transfer::HasRead {
+                began,
+                found: Found::decode(block),
+            },
+            Transfer::Write { began, record } => {
+                *block = record.encode();
+                Transfer::Written { began }
+            }
+            Transfer::HasRead { began, found } => match &mut self.role {
+                Role::Claims(claim) => {
+                    claim.have_read(found, began, now);
+                    Transfer::None
+                }
+                Role::Owns(beat) => match beat.have_read(&found, now) {
+                    Ok(Some(record)) => Transfer::Write { began: now, record },
+                    Ok(None) => Transfer::None,
+                    Err(_) => self.leave(None),
+                },
+                Role::Out(_) => Transfer::None,
+            },
+            Transfer::Written { began } => match &mut self.role {
+                Role::Claims(claim) => {
+                    claim.have_written(began, now);
+                    Transfer::None
+                }
+                Role::Owns(beat) => match beat.have_written(began, now) {
+                    Ok(()) => {
+                        self.next_beat = began + INTERVAL;
+                        Transfer::None
+                    }
+                    Err(_) => self.leave(None),
+                },
+                Role::Out(_) => Transfer::None,
+            },
+        };
+    }
+
+    fn begin(&mut self, now: Duration) -> Transfer {
+        let step = match &mut self.role {
+            Role::Claims(claim) => claim.step(now),
+            Role::Owns(_) if now >= self.next_beat => Step::Read,
+            Role::Owns(_) | Role::Out(_) => return Transfer::None,
+        };
+        match step {
+            Step::Read => Transfer::Read { began: now },
+            Step::Write(record) => Transfer::Write { began: now, record },
+            Step::Wait(_) => Transfer::None,
+            Step::Own(beat) => {
+                self.role = Role::Owns(beat);
+                Transfer::None
+            }
+            Step::Refuse(refusal) => self.leave(Some(refusal)),
+        }
+    }
+
+    fn leave(&mut self, refusal: Option<Refusal>) -> Transfer {
+        self.role = Role::Out(refusal);
+        Transfer::None
+    }
+}
+
+/// Runs machines by a schedule of (machine, milliseconds that pass before its turn); says how often somebody owned.
+fn run(machines: &mut [Machine], schedule: impl IntoIterator<Item = (usize, u64)>) -> Result<usize, String> {
+    let mut block = Box::new([0; BLOCK_SIZE]);
+    let mut now = Duration::from_secs(1);
+    let mut owned = 0;
+    for (index, (machine, pause)) in schedule.into_iter().enumerate() {
+        now += Duration::from_millis(pause);
+        machines[machine].turn(&mut block, now);
+        match machines.iter().filter(|machine| machine.owns(now)).count() {
+            0 => {}
+            1 => owned += 1,
+            more => return Err(format!("{more} owners at turn {index}")),
+        }
+    }
+    Ok(owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #[test]
+    fn two_machines_never_own_a_pool_at_one_moment(
+        schedule in prop::collection::vec((0..3_usize, prop_oneof![
+            6 => Just(0_u64), 6 => 1..60_u64, 3 => 60..600_u64, 1 => 600..4000_u64,
+        ]), 20..400),
+    ) {
+        let mut machines = [1, 2, 3].map(|number| Machine::new(number, DeadOwner::TakeOver));
+        run(&mut machines, schedule).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn a_hostile_block_is_free_alive_or_unclear(
+        changes in prop::collection::vec((0..160_usize, any::<u8>()), 0..6), sealed: bool,
+    ) {
+        let mut block = record(1, 1, 1).encode();
+        for (at, byte) in changes {
+            block[at] = byte;
+        }
+        if sealed {
+            let crc = Crc::of(&block[..CRC_AT]);
+            block[CRC_AT..].copy_from_slice(&crc.0.to_le_bytes());
+        }
+        if let Found::Alive(record) = Found::decode(&block) {
+            prop_assert!((INTERVALS[0]..=INTERVALS[1]).contains(&record.interval));
+            prop_assert!(record.owner.host_name.len() <= 3 * MAX_HOST_NAME);
+        }
+    }
+}
+
+/// A schedule in which everybody gets a turn every few milliseconds.
+fn fair(machines: &[usize], millis: u64) -> Vec<(usize, u64)> {
+    let count = machines.len() as u64;
+    (0..millis / 10)
+        .map(|turn| (machines[usize::try_from(turn % count).unwrap()], 10))
+        .collect()
+}
+
+#[test]
+fn one_of_several_machines_gets_the_pool_and_keeps_it() {
+    let mut machines = [1, 2, 3].map(|number| Machine::new(number, DeadOwner::TakeOver));
+    let owned = run(&mut machines, fair(&[0, 1, 2], 20_000)).unwrap();
+    assert!(owned > 1900, "owned for {owned} of 2000 turns");
+    let refused = |machine: &&Machine| matches!(machine.role, Role::Out(Some(Refusal::Alive(_))));
+    assert_eq!(machines.iter().filter(refused).count(), 2);
+}
+
+#[test]
+fn a_silent_owner_is_succeeded_only_after_its_lease_and_by_policy() {
+    for (dead_owner, succeeds) in [(DeadOwner::TakeOver, true), (DeadOwner::Refuse, false)] {
+        let mut machines = [Machine::new(1, dead_owner), Machine::new(2, dead_owner)];
+        let mut schedule = fair(&[0], 5000);
+        schedule.extend(fair(&[1], 5000));
+        run(&mut machines, schedule).unwrap();
+        assert_eq!(matches!(machines[1].role, Role::Owns(_)), succeeds);
+        assert_eq!(
+            matches!(&machines[1].role, Role::Out(Some(Refusal::Dead(owner))) if owner.host_name == "host1"),
+            !succeeds
+        );
+    }
+}
+
+#[test]
+fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
+    let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
+    // Machine 1 sees a free block and begins to write. Before the write happens machine 2 claims, confirms and beats.
+    let mut schedule = vec![(0, 0); 4];
+    schedule.extend(fair(&[1], 1600));
+    schedule.extend(fair(&[0, 1], 6000));
+    run(&mut machines, schedule).unwrap();
+    assert!(matches!(machines[1].role, Role::Out(None)), "its claim was overwritten");
+    assert!(matches!(machines[0].role, Role::Owns(_)), "the other one waited for that");
+}
+
+#[test]
+fn an_owner_learns_that_it_was_succeeded() {
+    let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
+    let mut schedule = fair(&[0], 5000);
+    schedule.extend(fair(&[1], 5000));
+    schedule.extend(fair(&[0, 1], 3000));
+    run(&mut machines, schedule).unwrap();
+    assert!(matches!(machines[0].role, Role::Out(None)) && matches!(machines[1].role, Role::Owns(_)));
+}
+
+#[test]
+fn what_may_be_taken_at_once_and_what_is_watched() {
+    let me = record(1, 1, 10);
+    let cases = [
+        (Found::Free, true),
+        (Found::Alive(Box::new(record(1, 1, 11))), true),
+        (Found::Alive(Box::new(record(1, 2, 11))), true),
+        (Found::Alive(Box::new(record(2, 1, 11))), false),
+        (Found::Unclear(Crc(5)), false),
+    ];
+    for (found, at_once) in cases {
+        let mut claim = Claim::new(me.clone(), policy(DeadOwner::TakeOver));
+        claim.have_read(found.clone(), Duration::ZERO, Duration::ZERO);
+        assert_eq!(
+            matches!(claim.step(Duration::ZERO), Step::Write(_)),
+            at_once,
+            "{found:?}"
+        );
+    }
+    let mut nameless = me;
+    nameless.owner.machine_id = [0; 16];
+    let mut claim = Claim::new(nameless.clone(), policy(DeadOwner::TakeOver));
+    claim.have_read(Found::Alive(Box::new(nameless)), Duration::ZERO, Duration::ZERO);
+    assert!(
+        matches!(claim.step(Duration::ZERO), Step::Wait(_)),
+        "no machine id proves nothing"
+    );
+}
+
+#[test]
+fn the_layout_is_as_documented_and_long_names_are_cut() {
+    let mut original = record(1, 2, 0x0807_0605_0403_0201);
+    original.owner.host_name = "ä".repeat(40);
+    let block = original.encode();
+    assert_eq!(&block[..16], b"VEXFSHB1\x01\0\0\0\x01\0\0\0");
+    assert_eq!(
+        (block[32], block[48], block[64], block[80], block[88]),
+        (1, 2, 7, 1, 64)
+    );
+    let Found::Alive(decoded) = Found::decode(&block) else {
+        panic!()
+    };
+    assert_eq!(decoded.owner.host_name, "ä".repeat(32));
+    assert_eq!(Found::decode(&original.encode_free()), Found::Free);
+}
+
+fn runner(disk: &Arc<dyn Disk>, machine: u8) -> Result<Runner, ClaimError> {
+    let quick = Policy {
+        interval: INTERVALS[0],
+        dead_owner: DeadOwner::TakeOver,
+    };
+    let claim = Claim::new(record(machine, machine, u64::from(machine)), quick);
+    Runner::start(Box::new(SharedBlock(Arc::clone(disk))), claim)
+}
+
+#[test]
+fn in_real_time_the_first_machine_keeps_the_second_out_until_it_leaves() {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(1 << 20));
+    let first = runner(&disk, 1).unwrap();
+    let ownership = first.ownership();
+    assert!(matches!(runner(&disk, 2), Err(ClaimError::Refused(Refusal::Alive(owner))) if owner.host_name == "host1"));
+    assert_eq!(ownership.check(), Ok(()));
+    drop(first);
+    assert!(ownership.check().is_err());
+    let before = Instant::now();
+    let second = runner(&disk, 2).unwrap();
+    assert!(
+        before.elapsed() < 2 * INTERVALS[0],
+        "a pool that was given up is free at once"
+    );
+    // Somebody ignores the protocol.
+    disk.write(HEARTBEAT.byte_at(), &record(9, 9, 9).encode()[..]).unwrap();
+    let ownership = second.ownership();
+    while ownership.check().is_ok() {
+        assert!(before.elapsed().as_secs() < 5);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(matches!(ownership.check(), Err(Lost::TakenOver(owner)) if owner.host_name == "host9"));
+    assert!(ownership.require("write").unwrap_err().to_string().contains("host9"));
+}
+
+#[test]
+fn a_device_that_fails_every_beat_ends_the_lease() {
+    let sim = crate::disk::SimDisk::new(1 << 20, 1);
+    let disk: Arc<dyn Disk> = Arc::new(sim);
+    let runner = runner(&disk, 1).unwrap();
+    let ownership = runner.ownership();
+    assert_eq!(ownership.check(), Ok(()));
+    disk.write(HEARTBEAT.byte_at(), &[1; BLOCK_SIZE]).unwrap();
+    std::thread::sleep(3 * INTERVALS[0]);
+    assert_eq!(ownership.check(), Err(Lost::Expired));
+}
