@@ -23,4 +23,5 @@ pub mod checksum;
 pub mod codec;
 pub mod disk;
 pub mod error;
+pub mod meta;
 pub mod units;
