@@ -19,10 +19,9 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 
 use crate::error::{Errno, Error, Result};
-use crate::journal::Tail;
 use crate::meta::base::{Base, BlockSource, Prepared};
 use crate::meta::{Frozen, encoded};
-use crate::pool::Superblock;
+use crate::pool::{Superblock, Tail};
 use crate::units::{Run, Seq};
 
 use super::engine::{Core, Fs, Shared};

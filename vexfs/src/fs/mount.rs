@@ -19,9 +19,9 @@ use rustc_hash::FxHashMap;
 use crate::checksum::Crc;
 use crate::disk::Disk;
 use crate::error::{Damage, Error, Result};
-use crate::journal::{self, Journal, Log, Tail, Verdict};
+use crate::journal::{self, Journal, Log, Verdict};
 use crate::meta::base::{Base, Settings};
-use crate::pool::{OpenError, OpenOptions, Pool, Superblock};
+use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
 use crate::space::shared::SharedGroups;
 use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
@@ -60,13 +60,12 @@ impl Default for MountOptions {
 impl Fs {
     /// Opens the pool in a file or device.
     pub fn open(path: &Path, options: &MountOptions) -> std::result::Result<Self, OpenError> {
-        let pool = Pool::open_path(
-            path,
-            &OpenOptions {
-                read_only: options.read_only,
-                ..OpenOptions::default()
-            },
-        )?;
+        let access = if options.read_only {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        };
+        let pool = Pool::open_path(path, &OpenOptions::new(access))?;
         Self::mount(pool, options)
     }
 
@@ -82,7 +81,7 @@ impl Fs {
         if shared.core.lock().read_only {
             return Ok(());
         }
-        shared.checkpoint_and(|superblock| superblock.leave_clean())?;
+        shared.checkpoint_and(Superblock::leave_clean)?;
         shared.core.lock().read_only = true;
         Ok(())
     }
@@ -91,7 +90,7 @@ impl Fs {
 fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     let disk = Arc::clone(pool.disk());
     let superblock = pool.superblock().clone();
-    let read_only = options.read_only || pool.is_read_only();
+    let read_only = options.read_only || pool.access() == Access::ReadOnly;
     let settings = Settings {
         page_cache_bytes: options.page_cache_bytes,
         ..Settings::for_pool(superblock.total_blocks)
@@ -164,9 +163,9 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     if read_only {
         return Ok(Fs::assemble(disk, pool, core, false));
     }
-    let host = pool.host_boot_id();
+    let host = pool.host().clone();
     let reopen = move |superblock: &mut Superblock| {
-        superblock.begin_epoch(host, end.position, end.seq);
+        superblock.begin_epoch(&host, end.position, end.seq);
     };
     disk.sync()?;
     if found.inside_batch {
@@ -185,7 +184,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
 
 /// The state the tables tell.
 fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<State> {
-    let fresh = superblock.manifest.is_empty();
+    let fresh = superblock.manifest.first.is_none();
     let mut tables = Tables::new(caches, Ino(u64::MAX));
     let totals = match tables.totals.get(&base, &TotalsKey {})? {
         Some(totals) => *totals,
@@ -224,7 +223,7 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     trouble?;
     space.reserve_again(totals.promised);
     if fresh {
-        let born = superblock.created;
+        let born = Timestamp::new(superblock.created.seconds, superblock.created.nanos);
         tables
             .inodes
             .set(&super::record::InodeKey { ino: Ino::ROOT }, Some(root(born)));

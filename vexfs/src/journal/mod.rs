@@ -38,6 +38,7 @@ use crate::checksum::Crc;
 use crate::codec::Writer;
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::pool::Tail;
 use crate::units::{Run, Seq};
 
 /// First bytes of a batch.
@@ -46,17 +47,6 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"VXJB");
 pub const HEADER_BYTES: usize = 56;
 /// Longest payload of a batch.
 pub const MAX_PAYLOAD: usize = 4 << 20;
-
-/// Where a log begins: everything before is in the tables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tail {
-    /// Position of the first batch that counts.
-    pub position: u64,
-    /// The newest transaction before it.
-    pub seq: Seq,
-    /// CRC of the batch before it.
-    pub chain: Crc,
-}
 
 /// The writing end of the log.
 pub struct Journal {

@@ -15,7 +15,8 @@ use crate::disk::Disk;
 use crate::error::{Damage, Result};
 use crate::units::{Run, Seq};
 
-use super::{HEADER_BYTES, MAGIC, MAX_PAYLOAD, Place, Tail};
+use super::{HEADER_BYTES, MAGIC, MAX_PAYLOAD, Place};
+use crate::pool::Tail;
 
 /// What the caller thinks of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

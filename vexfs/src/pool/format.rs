@@ -20,6 +20,7 @@ use super::host::Host;
 use super::probe::{self, Signature};
 use super::superblock::{self, MIN_BLOCKS, MIN_JOURNAL_BLOCKS, Manifest, State, Superblock, Tail, Timestamp};
 use super::{usage, whole_blocks};
+use crate::checksum::Crc;
 use crate::disk::{Access, Disk, FileDisk, Kind, OpenDiskError, SplitMix64};
 use crate::error::Error;
 use crate::units::{BLOCK_SIZE, Block, Run, Seq, blocks_for};
@@ -264,11 +265,11 @@ fn plan(size_bytes: u64, options: &FormatOptions, seeds: &Seeds, host: &Host) ->
         tail: Tail {
             position: seeds.position,
             seq: Seq(0),
-            chain: 0,
+            chain: Crc(0),
         },
         manifest: Manifest::default(),
         durable_seq: Seq(0),
-        next_table_id: 1,
+        resumed_at: 0,
         last_mounted: Timestamp::default(),
         last_checked: Timestamp::default(),
         error_count: 0,

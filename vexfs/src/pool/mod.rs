@@ -24,8 +24,8 @@
 //!   commits has synced before what the new superblock refers to.
 //! - After a commit failed, what is on the disk is the old or the new superblock; the one in memory stays the old, and
 //!   every further commit is refused. There is no way back but to open the pool again.
-//! - Opening changes nothing. [`Pool::mark_dirty`] is called after replay and before the first change,
-//!   [`Pool::mark_clean`] as the last thing of all.
+//! - Opening changes nothing. [`Superblock::begin_epoch`] is committed after replay and before the first change,
+//!   [`Superblock::leave_clean`] as the last thing of all.
 //! - With a heartbeat, [`Pool::disk`] refuses writes from the moment the pool is lost to another machine.
 
 mod features;
@@ -123,6 +123,9 @@ pub enum OpenError {
     /// Another machine.
     #[error(transparent)]
     Heartbeat(#[from] ClaimError),
+    /// What the superblock refers to cannot be used.
+    #[error("{0}; run fsck.vexfs on the pool")]
+    Unusable(Error),
     /// The device failed.
     #[error("{0}; check the device")]
     Io(#[from] Error),
@@ -216,6 +219,11 @@ impl Pool {
         self.access
     }
 
+    /// The machine that opened it.
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// What the places of the superblock held when the pool was opened.
     pub const fn survey(&self) -> &Survey {
         &self.survey
@@ -257,26 +265,6 @@ impl Pool {
         written?;
         self.superblock = next;
         Ok(())
-    }
-
-    /// Says that the pool is in use by this boot of this machine.
-    pub fn mark_dirty(&mut self) -> Result<()> {
-        let boot_id = self.host.identity.boot_id;
-        let now = (self.host.now)();
-        self.commit(|superblock| {
-            superblock.state = State::Dirty;
-            superblock.boot_id = boot_id;
-            superblock.epoch += 1;
-            superblock.last_mounted = now;
-        })
-    }
-
-    /// Says that the pool is in order, with the last changes of the caller.
-    pub fn mark_clean(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
-        self.commit(|superblock| {
-            change(superblock);
-            superblock.state = State::Clean;
-        })
     }
 
     /// Makes the pool larger. A file grows with it; a device must have grown before. Journal and fixed areas stay. To

@@ -54,6 +54,12 @@ fn open(disk: impl Disk) -> std::result::Result<Pool, OpenError> {
     Pool::open_disk(Arc::new(disk), &options(Access::ReadWrite))
 }
 
+fn begin_epoch(pool: &mut Pool) {
+    let host = pool.host().clone();
+    pool.commit(|superblock| superblock.begin_epoch(&host, 7, Seq(1)))
+        .unwrap();
+}
+
 #[test]
 fn a_pool_file_is_made_opened_marked_and_opened_again() {
     let path = Scratch::new();
@@ -65,7 +71,7 @@ fn a_pool_file_is_made_opened_marked_and_opened_again() {
     let mut pool = Pool::open_path(path.path(), &options(Access::ReadWrite)).unwrap();
     assert_eq!(pool.superblock(), &made);
     assert!(pool.was_clean() && !pool.same_boot() && pool.survey().damaged().count() == 0);
-    pool.mark_dirty().unwrap();
+    begin_epoch(&mut pool);
     assert!(matches!(
         Pool::open_path(path.path(), &options(Access::ReadOnly)),
         Err(OpenError::Disk(OpenDiskError::InUse { .. }))
@@ -77,7 +83,11 @@ fn a_pool_file_is_made_opened_marked_and_opened_again() {
     assert_eq!(pool.superblock().last_mounted.seconds, 5);
     drop(pool);
     let mut pool = Pool::open_path(path.path(), &options(Access::ReadWrite)).unwrap();
-    pool.mark_clean(|superblock| superblock.durable_seq = Seq(9)).unwrap();
+    pool.commit(|superblock| {
+        superblock.durable_seq = Seq(9);
+        superblock.leave_clean();
+    })
+    .unwrap();
     drop(pool);
     let other = OpenOptions {
         host: machine(2),
@@ -464,7 +474,7 @@ fn with_a_heartbeat_the_second_machine_is_kept_out_and_a_robbed_one_stops_writin
         ..options(Access::ReadWrite)
     };
     let mut pool = Pool::open_path(path.path(), &on(1)).unwrap();
-    pool.mark_dirty().unwrap();
+    begin_epoch(&mut pool);
     let ownership = pool.ownership().unwrap();
     ownership.check().unwrap();
     // The other machine sees the same bytes but not the lock.

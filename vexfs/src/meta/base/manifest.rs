@@ -31,7 +31,7 @@ use std::collections::HashSet;
 
 use super::page::PAYLOAD;
 use super::version::{SortedRun, Version};
-use super::{BlockSource, Env, MAX_KEY, MAX_LEVELS, NewBlocks, TABLE_PAGES};
+use super::{BlockSource, Env, MAX_KEY, MAX_LEVELS, ManifestRef, NewBlocks, TABLE_PAGES};
 use crate::checksum::Crc;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::disk::Disk;
@@ -41,43 +41,6 @@ use crate::units::{BLOCK_SIZE, Block, Run};
 const MAGIC: [u8; 4] = *b"VXMF";
 const FORMAT: u16 = 1;
 const HEADER: usize = 24;
-
-/// Where the manifest lies: all that the superblock must know of the base.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ManifestRef {
-    /// First block of the chain; none for a base that was never written.
-    pub first: Option<Block>,
-    /// Blocks of the chain.
-    pub blocks: u32,
-    /// Bytes of the stream.
-    pub bytes: u64,
-    /// Checksum of the stream.
-    pub crc: Crc,
-}
-
-impl ManifestRef {
-    /// Size in encoded form.
-    pub const BYTES: usize = 24;
-
-    /// Appends the encoded form: first block (u64, 0 for none), bytes (u64), blocks (u32), checksum (u32).
-    pub fn encode(&self, into: &mut impl Writer) {
-        into.put_u64(self.first.map_or(0, |block| block.0));
-        into.put_u64(self.bytes);
-        into.put_u32(self.blocks);
-        into.put_u32(self.crc.0);
-    }
-
-    /// Reads the encoded form. Whether it makes sense is seen when the manifest is read.
-    pub fn decode(reader: &mut Reader<'_>) -> std::result::Result<Self, DecodeError> {
-        let first = reader.u64("first block of the manifest")?;
-        Ok(Self {
-            first: (first != 0).then_some(Block(first)),
-            bytes: reader.u64("size of the manifest")?,
-            blocks: reader.u32("blocks of the manifest")?,
-            crc: Crc(reader.u32("checksum of the manifest")?),
-        })
-    }
-}
 
 /// What the manifest says of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]

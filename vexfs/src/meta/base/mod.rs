@@ -81,10 +81,10 @@ use crate::units::Run;
 
 pub use self::blocks::BlockSource;
 pub use self::change::{Change, Prepared};
-pub use self::manifest::ManifestRef;
 pub use self::scan::Scan;
 pub use self::value::Value;
 pub use self::verify::{Issue, Progress};
+pub use crate::pool::Manifest as ManifestRef;
 
 use self::blocks::NewBlocks;
 

@@ -11,8 +11,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::ManifestRef;
 use super::fences::Fences;
-use super::manifest::{Contents, ManifestRef, TableInfo};
+use super::manifest::{Contents, TableInfo};
 use super::table::{Found, Table};
 use super::value::Value;
 use super::{Env, bloom};

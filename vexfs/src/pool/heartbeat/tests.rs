@@ -227,7 +227,10 @@ fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
     schedule.extend(fair(&[0, 1], 6000));
     run(&mut machines, schedule).unwrap();
     assert!(matches!(machines[1].role, Role::Out(None)), "its claim was overwritten");
-    assert!(matches!(machines[0].role, Role::Owns(_)), "the other one waited for that");
+    assert!(
+        matches!(machines[0].role, Role::Owns(_)),
+        "the other one waited for that"
+    );
 }
 
 #[test]

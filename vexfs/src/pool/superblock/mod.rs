@@ -29,7 +29,7 @@
 //! | 232..240, 240..248, 248..252 | manifest: first block or 0, bytes, CRC32C |
 //! | 252..256 | last mounted: nanoseconds |
 //! | 256..264 | newest sequence known to be durable |
-//! | 264..272 | number of the next table |
+//! | 264..272 | journal position where that opening went on: what lies there with an older epoch does not count |
 //! | 272..280 | last mounted: seconds |
 //! | 280..288, 288..292 | last checked: seconds, nanoseconds |
 //! | 292..296 | zero |
@@ -48,6 +48,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use super::Host;
 use super::features::Features;
 use crate::checksum::Crc;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -99,7 +100,7 @@ pub struct Tail {
     /// Newest transaction that the tables hold.
     pub seq: Seq,
     /// Chain value before the first batch at `position`.
-    pub chain: u32,
+    pub chain: Crc,
 }
 
 /// Where the list of metadata tables is.
@@ -148,8 +149,8 @@ pub struct Superblock {
     pub manifest: Manifest,
     /// Newest transaction known to be durable.
     pub durable_seq: Seq,
-    /// Number of the next table.
-    pub next_table_id: u64,
+    /// Journal position where the newest opening for writing went on. See `journal`.
+    pub resumed_at: u64,
     /// When it was last opened for writing.
     pub last_mounted: Timestamp,
     /// When it was last checked.
@@ -191,6 +192,21 @@ impl SuperblockError {
 }
 
 impl Superblock {
+    /// The pool is in use by this boot of this machine. Everything up to `durable` is; the journal goes on at a position.
+    pub fn begin_epoch(&mut self, host: &Host, resumed_at: u64, durable: Seq) {
+        self.state = State::Dirty;
+        self.boot_id = host.identity.boot_id;
+        self.epoch += 1;
+        self.resumed_at = resumed_at;
+        self.durable_seq = durable;
+        self.last_mounted = (host.now)();
+    }
+
+    /// The pool is in order.
+    pub const fn leave_clean(&mut self) {
+        self.state = State::Clean;
+    }
+
     /// The areas that no file may use: the fixed ones and the journal.
     pub const fn fixed_runs(&self) -> [Run; 3] {
         [FIXED[0], FIXED[1], self.journal]
@@ -234,14 +250,14 @@ impl Superblock {
         block.put(&self.boot_id);
         block.put_u64(self.tail.position);
         block.put_u64(self.tail.seq.0);
-        block.put_u32(self.tail.chain);
+        block.put_u32(self.tail.chain.0);
         block.put_u32(self.manifest.blocks);
         block.put_u64(self.manifest.first.unwrap_or_default().0);
         block.put_u64(self.manifest.bytes);
         block.put_u32(self.manifest.crc.0);
         block.put_u32(self.last_mounted.nanos);
         block.put_u64(self.durable_seq.0);
-        block.put_u64(self.next_table_id);
+        block.put_u64(self.resumed_at);
         block.put_u64(self.last_mounted.seconds.cast_unsigned());
         block.put_u64(self.last_checked.seconds.cast_unsigned());
         block.put_u32(self.last_checked.nanos);
@@ -310,7 +326,7 @@ impl Superblock {
             tail: Tail {
                 position: from.u64("journal tail")?,
                 seq: Seq(from.u64("journal tail")?),
-                chain: from.u32("journal tail")?,
+                chain: Crc(from.u32("journal tail")?),
             },
             manifest: Manifest {
                 blocks: from.u32("manifest")?,
@@ -323,7 +339,7 @@ impl Superblock {
                 ..Timestamp::default()
             },
             durable_seq: Seq(from.u64("durable sequence")?),
-            next_table_id: from.u64("next table")?,
+            resumed_at: from.u64("resumed at")?,
             last_checked: Timestamp::default(),
             error_count: 0,
         };
@@ -337,7 +353,7 @@ impl Superblock {
         Ok(superblock)
     }
 
-    /// The part after `next_table_id`: halves of times lie apart there.
+    /// The part after `resumed_at`: halves of times lie apart there.
     fn decode_rest(mut self, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         self.last_mounted.seconds = from.u64("time of the last mount")?.cast_signed();
         self.last_checked = Timestamp {
@@ -413,7 +429,7 @@ impl Superblock {
         rule(self.tail.position < 1 << 63, "journal tail", self.tail.position)?;
         rule(self.tail.seq.0 < 1 << 63, "journal tail", self.tail.seq.0)?;
         rule(self.durable_seq.0 < 1 << 63, "durable sequence", self.durable_seq.0)?;
-        rule(self.next_table_id < 1 << 63, "next table", self.next_table_id)?;
+        rule(self.resumed_at < 1 << 63, "resumed at", self.resumed_at)?;
         rule(self.epoch < 1 << 63, "epoch", self.epoch)?;
         let manifest = self.manifest;
         let Some(first) = manifest.first else {

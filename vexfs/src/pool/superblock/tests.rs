@@ -28,7 +28,7 @@ pub(in crate::pool) fn example() -> Superblock {
         tail: Tail {
             position: 40960,
             seq: Seq(77),
-            chain: 0xdead_beef,
+            chain: Crc(0xdead_beef),
         },
         manifest: Manifest {
             first: Some(Block(5000)),
@@ -37,7 +37,7 @@ pub(in crate::pool) fn example() -> Superblock {
             crc: Crc(1),
         },
         durable_seq: Seq(78),
-        next_table_id: 12,
+        resumed_at: 12,
         last_mounted: time(2),
         last_checked: time(3),
         error_count: 5,
@@ -110,7 +110,7 @@ fn every_rule_refuses_what_it_is_there_for() {
         ("journal tail", |s| s.tail.position = u64::MAX),
         ("journal tail", |s| s.tail.seq = Seq(u64::MAX)),
         ("durable sequence", |s| s.durable_seq = Seq(u64::MAX)),
-        ("next table", |s| s.next_table_id = u64::MAX),
+        ("resumed at", |s| s.resumed_at = u64::MAX),
         ("epoch", |s| s.epoch = u64::MAX),
         ("manifest", |s| s.manifest.first = None),
         ("manifest", |s| s.manifest.first = Some(Block(1 << 20))),
