@@ -236,23 +236,31 @@ impl Fs {
         self.shared.request_checkpoint(core)
     }
 
-    /// Blocks for a write. When the pool seems full, what is freed but not yet reusable is made so first.
+    /// Blocks for a write. When the pool seems full, what is freed but not yet reusable is made so first; then what is
+    /// kept for the next checkpoint, by making it.
     pub(super) fn take_blocks(&self, ask: &Ask) -> Result<Vec<Run>> {
-        for attempt in 0..3 {
+        let mut tried_flush = false;
+        let mut tried_checkpoint = false;
+        loop {
             let mut core = self.shared.writable()?;
             if let Some(runs) = core.take(ask) {
                 return Ok(runs);
             }
             let waiting = core.state.space.deferred_blocks() > 0;
+            let changed = core.state.tables.changed() > 0;
             drop(core);
-            if !waiting || attempt == 2 {
-                break;
+            if waiting && !tried_flush {
+                tried_flush = true;
+                // The first flush makes the frees durable, the second makes it durable that they are.
+                self.shared.flush(None)?;
+                self.shared.turn_over()?;
+            } else if changed && !tried_checkpoint {
+                tried_checkpoint = true;
+                self.shared.checkpoint()?;
+            } else {
+                return Err(Errno::NoSpace.into());
             }
-            // The first flush makes the frees durable, the second makes it durable that they are.
-            self.shared.flush(None)?;
-            self.shared.turn_over()?;
         }
-        Err(Errno::NoSpace.into())
     }
 
     /// Blocks of a write that will not happen.
@@ -319,9 +327,11 @@ impl Core {
         self.state.tables.active() > self.limits.records || self.journal.used() > self.limits.journal_bytes
     }
 
-    /// Whether a change must wait for the checkpoint that is under way.
+    /// Whether a change must wait for a checkpoint: there is too much in memory, or what is kept for it is what is missing.
     fn is_stuffed(&self) -> bool {
-        self.state.tables.changed() > self.limits.records * 2 || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
+        let worth_it = self.state.tables.active() > self.limits.records / 8;
+        worth_it && self.state.space.available() < METADATA_MARGIN
+            || self.state.tables.changed() > self.limits.records * 2 || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
     }
 
     pub(super) fn fail(&mut self, error: &Error) {

@@ -30,6 +30,8 @@ mod namespace;
 pub mod op;
 pub mod record;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod xattr;
 

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Examples of what front ends rely on. The general proof is in `tests/simulation`.
+
+use std::sync::Arc;
+
+use super::record::{FileFlags, Kind, Timestamp};
+use super::*;
+use crate::disk::{Disk, MemDisk};
+use crate::error::Errno;
+use crate::pool::format::{FormatOptions, Seeds, format_disk};
+use crate::pool::{Access, Host, OpenOptions, Pool};
+use crate::units::Ino;
+
+const NOW: Timestamp = Timestamp(1_000_000_000);
+
+fn options() -> MountOptions {
+    MountOptions {
+        background: false,
+        ..MountOptions::default()
+    }
+}
+
+fn open(disk: &Arc<dyn Disk>) -> Fs {
+    let pool = Pool::open_disk(Arc::clone(disk), &OpenOptions::new(Access::ReadWrite)).unwrap();
+    Fs::mount(pool, &options()).unwrap()
+}
+
+fn pool(mib: u64) -> Arc<dyn Disk> {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(mib << 20));
+    format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(7), &Host::this()).unwrap();
+    disk
+}
+
+fn file(permissions: u16) -> NewFile<'static> {
+    NewFile {
+        kind: Kind::File,
+        permissions,
+        uid: 1,
+        gid: 2,
+        device: 0,
+        target: b"",
+        now: NOW,
+    }
+}
+
+fn read_all(fs: &Fs, ino: Ino) -> Vec<u8> {
+    let size = fs.attributes(ino).unwrap().size();
+    let mut content = vec![0xee; usize::try_from(size).unwrap()];
+    assert_eq!(fs.read(ino, 0, &mut content).unwrap(), content.len());
+    content
+}
+
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    (0..length).map(|index| (index / 7 % 251) as u8 ^ seed).collect()
+}
+
+#[test]
+fn what_was_written_is_read_after_a_crash_of_the_process_and_after_a_clean_close() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    let small = fs.create(Ino::ROOT, b"small", &file(0o644)).unwrap().ino;
+    let large = fs.create(Ino::ROOT, b"large", &file(0o600)).unwrap().ino;
+    fs.write(small, 0, b"hello", NOW).unwrap();
+    let content = pattern(3_333_333, 5);
+    assert_eq!(fs.write(large, 1000, &content, NOW).unwrap(), content.len());
+    let expected = [vec![0; 1000], content].concat();
+    assert_eq!(read_all(&fs, large), expected);
+    drop(fs);
+    for _ in 0..2 {
+        let fs = open(&disk);
+        assert_eq!(read_all(&fs, small), b"hello");
+        assert_eq!(read_all(&fs, large), expected);
+        assert_eq!(fs.lookup(Ino::ROOT, b"large").unwrap().ino, large);
+        fs.close().unwrap();
+    }
+}
+
+#[test]
+fn every_block_comes_back_when_everything_is_removed() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    fs.checkpoint().unwrap();
+    let before = fs.statistics().free_blocks;
+    for round in 0..3 {
+        let ino = fs.create(Ino::ROOT, b"file", &file(0o644)).unwrap().ino;
+        fs.write(ino, 12_345, &pattern(2_000_000, round), NOW).unwrap();
+        fs.preallocate(ino, Preallocation::Allocate { keep_size: true }, 4 << 20, 1 << 20, NOW).unwrap();
+        fs.preallocate(ino, Preallocation::Punch, 50_000, 300_000, NOW).unwrap();
+        fs.truncate(ino, 1_000_001, NOW).unwrap();
+        let copy = fs.clone_tree(ino, Ino::ROOT, b"copy", NOW).unwrap().ino;
+        assert_eq!(read_all(&fs, copy), read_all(&fs, ino));
+        fs.write(ino, 100, &pattern(9000, 77), NOW).unwrap();
+        fs.unlink(Ino::ROOT, b"file", NOW).unwrap();
+        fs.unlink(Ino::ROOT, b"copy", NOW).unwrap();
+    }
+    fs.checkpoint().unwrap();
+    fs.checkpoint().unwrap();
+    let after = fs.statistics();
+    assert_eq!(after.inodes, 1);
+    let metadata = before.abs_diff(after.free_blocks);
+    assert!(metadata < 64, "{metadata} blocks are not where they were");
+}
+
+#[test]
+fn a_million_blocks_of_names_survive_checkpoints_and_reopening() {
+    let disk = pool(256);
+    let fs = open(&disk);
+    let names: Vec<String> = (0..20_000).map(|number| format!("file-{number}")).collect();
+    for name in &names {
+        fs.create(Ino::ROOT, name.as_bytes(), &file(0o644)).unwrap();
+    }
+    for name in names.iter().step_by(3) {
+        fs.unlink(Ino::ROOT, name.as_bytes(), NOW).unwrap();
+    }
+    let check = |fs: &Fs| {
+        for (index, name) in names.iter().enumerate() {
+            let found = fs.lookup(Ino::ROOT, name.as_bytes());
+            assert_eq!(found.is_ok(), index % 3 != 0, "{name}");
+        }
+        let listed = fs.list_all(Ino::ROOT).unwrap();
+        assert_eq!(listed.len(), names.len() - names.len().div_ceil(3));
+    };
+    check(&fs);
+    drop(fs);
+    let fs = open(&disk);
+    check(&fs);
+    fs.checkpoint().unwrap();
+    fs.close().unwrap();
+    check(&open(&disk));
+}
+
+#[test]
+fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"filler", &file(0o644)).unwrap().ino;
+    let block = pattern(1 << 16, 3);
+    let mut at = 0;
+    let error = loop {
+        match fs.write(ino, at, &block, NOW) {
+            Ok(count) => at += count as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.errno(), Errno::NoSpace.number());
+    assert!(at > 8 << 20, "only {at} bytes fit");
+    for round in 0..200 {
+        let place = round * 65_536 % at;
+        assert_eq!(fs.write(ino, place, &block, NOW).unwrap(), block.len(), "overwrite {round}");
+    }
+    fs.checkpoint().unwrap();
+    fs.unlink(Ino::ROOT, b"filler", NOW).unwrap();
+    fs.checkpoint().unwrap();
+    fs.checkpoint().unwrap();
+    let ino = fs.create(Ino::ROOT, b"again", &file(0o644)).unwrap().ino;
+    assert_eq!(fs.write(ino, 0, &block, NOW).unwrap(), block.len());
+}
+
+#[test]
+fn compressed_files_read_back_and_take_less_space() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    for flags in [FileFlags::COMPRESS, FileFlags(FileFlags::COMPRESS.0 | FileFlags::ZSTD.0)] {
+        let ino = fs.create(Ino::ROOT, b"packed", &file(0o644)).unwrap().ino;
+        let set = SetAttributes {
+            flags: Some(flags),
+            now: NOW,
+            ..SetAttributes::default()
+        };
+        fs.set_attributes(ino, &set).unwrap();
+        let mut content = pattern(700_000, 9);
+        fs.write(ino, 0, &content, NOW).unwrap();
+        let patch = pattern(5000, 100);
+        fs.write(ino, 70_000, &patch, NOW).unwrap();
+        content[70_000..75_000].copy_from_slice(&patch);
+        assert_eq!(read_all(&fs, ino), content);
+        let blocks = fs.attributes(ino).unwrap().inode.blocks;
+        assert!(blocks < 90, "{blocks} blocks for 171 of content");
+        fs.preallocate(ino, Preallocation::Collapse, 8192, 12_288, NOW).unwrap();
+        content.drain(8192..8192 + 12_288);
+        assert_eq!(read_all(&fs, ino), content);
+        fs.preallocate(ino, Preallocation::Insert, 4096, 4096, NOW).unwrap();
+        content.splice(4096..4096, vec![0; 4096]);
+        assert_eq!(read_all(&fs, ino), content);
+        fs.unlink(Ino::ROOT, b"packed", NOW).unwrap();
+    }
+}
+
+#[test]
+fn an_open_file_outlives_its_name() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"file", &file(0o644)).unwrap().ino;
+    fs.write(ino, 0, b"still here", NOW).unwrap();
+    fs.hold(ino).unwrap();
+    fs.unlink(Ino::ROOT, b"file", NOW).unwrap();
+    assert_eq!(read_all(&fs, ino), b"still here");
+    fs.release(ino).unwrap();
+    assert_eq!(fs.attributes(ino).unwrap_err().errno(), Errno::Stale.number());
+    let unnamed = fs.create_unnamed(Ino::ROOT, &file(0o644)).unwrap().ino;
+    fs.link(unnamed, Ino::ROOT, b"named", NOW).unwrap();
+    fs.release(unnamed).unwrap();
+    assert_eq!(fs.lookup(Ino::ROOT, b"named").unwrap().ino, unnamed);
+}
