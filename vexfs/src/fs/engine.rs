@@ -299,6 +299,11 @@ impl Core {
         if self.state.space.available() < METADATA_MARGIN && operations.iter().any(grows) {
             return Err(Errno::NoSpace.into());
         }
+        self.perform_covered(operations)
+    }
+
+    /// The same for operations that replace what is there: they are accepted by a full pool too.
+    pub(super) fn perform_covered(&mut self, operations: &[Op<'_>]) -> Result<()> {
         let seq = self.journal.newest().next();
         apply(&mut self.state, operations, seq)?;
         let before = self.journal.pending();
@@ -340,6 +345,8 @@ impl Core {
     }
 
     fn take(&mut self, ask: &Ask) -> Option<Vec<Run>> {
+        // Compaction can wait for the blocks that such a write gives back.
+        let slack = self.limits.slack + self.step_blocks;
         let space = &mut self.state.space;
         if ask.covered.is_none() && space.available() < ask.count {
             return None;
@@ -350,7 +357,7 @@ impl Core {
         while left > 0 {
             let want = u32::try_from(left).unwrap_or(u32::MAX);
             let run = match ask.covered {
-                Some(promised) => space.take_covered(goal, want, promised, self.limits.slack),
+                Some(promised) => space.take_covered(goal, want, promised, slack),
                 None => space.take(goal, want),
             };
             let Some(run) = run else {

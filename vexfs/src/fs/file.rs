@@ -302,7 +302,11 @@ impl Fs {
                     return Ok(false);
                 }
             }
-            core.perform(&operations)?;
+            if plan.covered.is_some() {
+                core.perform_covered(&operations)?;
+            } else {
+                core.perform(&operations)?;
+            }
             self.shared.request_checkpoint(core)?;
             Ok(true)
         });

@@ -141,6 +141,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     };
     let epoch = superblock.epoch + 1;
     let core = Core {
+        step_blocks: state.base.space_for_step(),
         state,
         journal: Journal::resume(
             Arc::clone(&disk),
@@ -157,7 +158,6 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         stopping: false,
         fresh_bytes: found.end.position - superblock.tail.position,
         frozen_bytes: 0,
-        step_blocks: 0,
         limits: Limits::new(superblock.total_blocks * BLOCK_SIZE as u64, superblock.journal.bytes()),
     };
     if read_only {
