@@ -223,7 +223,7 @@ fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
     let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
     // Machine 1 sees a free block and begins to write. Before the write happens machine 2 claims, confirms and beats.
     let mut schedule = vec![(0, 0); 4];
-    schedule.extend(fair(&[1], 1900));
+    schedule.extend(fair(&[1], 900));
     schedule.extend(fair(&[0, 1], 6000));
     run(&mut machines, schedule).unwrap();
     assert!(matches!(machines[1].role, Role::Out(None)), "its claim was overwritten");
