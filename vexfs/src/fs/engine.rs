@@ -336,7 +336,8 @@ impl Core {
     fn is_stuffed(&self) -> bool {
         let worth_it = self.state.tables.active() > self.limits.records / 8;
         worth_it && self.state.space.available() < METADATA_MARGIN
-            || self.state.tables.changed() > self.limits.records * 2 || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
+            || self.state.tables.changed() > self.limits.records * 2
+            || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
     }
 
     pub(super) fn fail(&mut self, error: &Error) {

@@ -85,7 +85,8 @@ fn every_block_comes_back_when_everything_is_removed() {
     for round in 0..3 {
         let ino = fs.create(Ino::ROOT, b"file", &file(0o644)).unwrap().ino;
         fs.write(ino, 12_345, &pattern(2_000_000, round), NOW).unwrap();
-        fs.preallocate(ino, Preallocation::Allocate { keep_size: true }, 4 << 20, 1 << 20, NOW).unwrap();
+        fs.preallocate(ino, Preallocation::Allocate { keep_size: true }, 4 << 20, 1 << 20, NOW)
+            .unwrap();
         fs.preallocate(ino, Preallocation::Punch, 50_000, 300_000, NOW).unwrap();
         fs.truncate(ino, 1_000_001, NOW).unwrap();
         let copy = fs.clone_tree(ino, Ino::ROOT, b"copy", NOW).unwrap().ino;
@@ -147,7 +148,11 @@ fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
     assert!(at > 8 << 20, "only {at} bytes fit");
     for round in 0..200 {
         let place = round * 65_536 % at;
-        assert_eq!(fs.write(ino, place, &block, NOW).unwrap(), block.len(), "overwrite {round}");
+        assert_eq!(
+            fs.write(ino, place, &block, NOW).unwrap(),
+            block.len(),
+            "overwrite {round}"
+        );
     }
     fs.checkpoint().unwrap();
     fs.unlink(Ino::ROOT, b"filler", NOW).unwrap();
@@ -161,7 +166,10 @@ fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
 fn compressed_files_read_back_and_take_less_space() {
     let disk = pool(64);
     let fs = open(&disk);
-    for flags in [FileFlags::COMPRESS, FileFlags(FileFlags::COMPRESS.0 | FileFlags::ZSTD.0)] {
+    for flags in [
+        FileFlags::COMPRESS,
+        FileFlags(FileFlags::COMPRESS.0 | FileFlags::ZSTD.0),
+    ] {
         let ino = fs.create(Ino::ROOT, b"packed", &file(0o644)).unwrap().ino;
         let set = SetAttributes {
             flags: Some(flags),

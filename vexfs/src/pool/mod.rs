@@ -39,7 +39,7 @@ pub mod superblock;
 mod tests;
 mod usage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, FileDisk, Kind, OpenDiskError};
@@ -98,6 +98,14 @@ pub enum OpenError {
     /// The file or device.
     #[error(transparent)]
     Disk(#[from] OpenDiskError),
+    /// It is in use in a way that its lock does not show.
+    #[error("{} is in use: {how}; end that first, or open that", path.display())]
+    InUse {
+        /// What was to be opened.
+        path: PathBuf,
+        /// In what way.
+        how: String,
+    },
     /// It holds something else, or nothing.
     #[error("this is not a VexFS pool: no superblock in any of four places; check the path, or format it")]
     NotAPool,
@@ -150,6 +158,13 @@ pub struct Pool {
 impl Pool {
     /// Opens a file or block device and locks it.
     pub fn open_path(path: &Path, options: &OpenOptions) -> std::result::Result<Self, OpenError> {
+        // The loop device of a file has a lock of its own.
+        if options.access == Access::ReadWrite
+            && let Some(how) = usage::of(path)
+        {
+            let path = path.to_owned();
+            return Err(OpenError::InUse { path, how });
+        }
         let file = Arc::new(FileDisk::open(path, options.access)?);
         let beats = match options.heartbeat {
             Heartbeat::Auto => file.kind() == Kind::Device,

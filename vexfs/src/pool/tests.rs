@@ -31,7 +31,7 @@ fn options(access: Access) -> OpenOptions {
         access,
         heartbeat: Heartbeat::Auto,
         policy: Policy {
-            interval: Duration::from_millis(100),
+            interval: Duration::from_millis(300),
             dead_owner: DeadOwner::TakeOver,
         },
         host: machine(1),

@@ -134,6 +134,8 @@ impl Claim {
                     self.phase = Phase::Refused(Refusal::Contended);
                     return Step::Refuse(Refusal::Contended);
                 }
+                // A second attempt must not look like the first: who watches that one would take it for dead.
+                self.me.counter = self.me.counter.wrapping_add(1);
                 Step::Write(self.me.clone())
             }
             Phase::Own { since } => Step::Own(Beat::new(self.me.clone(), *since)),

@@ -156,7 +156,7 @@ fn run(machines: &mut [Machine], schedule: impl IntoIterator<Item = (usize, u64)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
     #[test]
     fn two_machines_never_own_a_pool_at_one_moment(
         schedule in prop::collection::vec((0..3_usize, prop_oneof![
@@ -223,7 +223,7 @@ fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
     let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
     // Machine 1 sees a free block and begins to write. Before the write happens machine 2 claims, confirms and beats.
     let mut schedule = vec![(0, 0); 4];
-    schedule.extend(fair(&[1], 1600));
+    schedule.extend(fair(&[1], 900));
     schedule.extend(fair(&[0, 1], 6000));
     run(&mut machines, schedule).unwrap();
     assert!(matches!(machines[1].role, Role::Out(None)), "its claim was overwritten");
@@ -231,6 +231,43 @@ fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
         matches!(machines[0].role, Role::Owns(_)),
         "the other one waited for that"
     );
+}
+
+#[test]
+fn a_claim_written_twice_is_not_taken_for_a_dead_one() {
+    // Machine 1's write is reported so late that it watches its own claim and writes it again; with the same counter,
+    // machine 0, which watches it too, saw nothing move.
+    let mut machines = [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
+    let mut schedule = vec![(1, 0); 5];
+    schedule.extend([(0, 10), (0, 0), (0, 0), (1, 1000)]);
+    // Machine 0 looks again shortly before machine 1 writes again, and then when its own wait is over.
+    schedule.extend([
+        (0, 10),
+        (0, 0),
+        (0, 0),
+        (1, 2500),
+        (1, 0),
+        (1, 0),
+        (1, 0),
+        (1, 0),
+        (1, 0),
+    ]);
+    schedule.extend([
+        (0, 1),
+        (0, 0),
+        (0, 0),
+        (0, 0),
+        (0, 0),
+        (0, 0),
+        (1, 500),
+        (1, 0),
+        (1, 0),
+        (1, 0),
+    ]);
+    schedule.extend(fair(&[0, 1], 4000));
+    run(&mut machines, schedule).unwrap();
+    assert!(matches!(machines[1].role, Role::Owns(_)));
+    assert!(matches!(&machines[0].role, Role::Out(Some(Refusal::Alive(owner))) if owner.host_name == "host2"));
 }
 
 #[test]
@@ -289,9 +326,12 @@ fn the_layout_is_as_documented_and_long_names_are_cut() {
     assert_eq!(Found::decode(&original.encode_free()), Found::Free);
 }
 
+/// Short enough for a test, long enough for a busy machine.
+const QUICK: Duration = Duration::from_millis(300);
+
 fn runner(disk: &Arc<dyn Disk>, machine: u8) -> Result<Runner, ClaimError> {
     let quick = Policy {
-        interval: INTERVALS[0],
+        interval: QUICK,
         dead_owner: DeadOwner::TakeOver,
     };
     let claim = Claim::new(record(machine, machine, u64::from(machine)), quick);
@@ -309,10 +349,6 @@ fn in_real_time_the_first_machine_keeps_the_second_out_until_it_leaves() {
     assert!(ownership.check().is_err());
     let before = Instant::now();
     let second = runner(&disk, 2).unwrap();
-    assert!(
-        before.elapsed() < 2 * INTERVALS[0],
-        "a pool that was given up is free at once"
-    );
     // Somebody ignores the protocol.
     disk.write(HEARTBEAT.byte_at(), &record(9, 9, 9).encode()[..]).unwrap();
     let ownership = second.ownership();
@@ -332,6 +368,6 @@ fn a_device_that_fails_every_beat_ends_the_lease() {
     let ownership = runner.ownership();
     assert_eq!(ownership.check(), Ok(()));
     disk.write(HEARTBEAT.byte_at(), &[1; BLOCK_SIZE]).unwrap();
-    std::thread::sleep(3 * INTERVALS[0]);
+    std::thread::sleep(3 * QUICK);
     assert_eq!(ownership.check(), Err(Lost::Expired));
 }
