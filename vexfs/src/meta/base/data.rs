@@ -118,10 +118,11 @@ impl<'a> DataPage<'a> {
                     .bytes
                     .get(value_at..)
                     .and_then(<[u8]>::first_chunk::<BLOB_REFERENCE>);
-                let &[a, b, c, d, e, f, g, h] = reference.ok_or(BROKEN)?;
+                let reference = u64::from_le_bytes(*reference.ok_or(BROKEN)?);
+                #[expect(clippy::cast_possible_truncation, reason = "the lower and the upper half")]
                 Stored::Blob {
-                    at: u32::from_le_bytes([a, b, c, d]),
-                    bytes: u32::from_le_bytes([e, f, g, h]),
+                    at: reference as u32,
+                    bytes: (reference >> 32) as u32,
                 }
             }
             tag => {

@@ -52,10 +52,10 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) const fn new(bytes: PageBytes) -> Self {
+    pub(super) const fn new(bytes: &PageBytes) -> Self {
         Self {
             touched: AtomicBool::new(false),
-            bytes,
+            bytes: *bytes,
         }
     }
 
