@@ -49,8 +49,6 @@ impl Bloom {
         }
         bloom
     }
-
-    #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
     fn block(&self, hash: u64) -> usize {
         (((hash >> 32) * self.blocks.len() as u64) >> 32) as usize
     }
@@ -88,7 +86,6 @@ impl Bloom {
 }
 
 /// The probes of a hash: word and bit.
-#[expect(clippy::cast_possible_truncation, reason = "nine bits")]
 fn probes(hash: u64) -> impl Iterator<Item = (usize, u64)> {
     let bits = hash.wrapping_mul(SPREAD);
     (1..=PROBES).map(move |probe| {

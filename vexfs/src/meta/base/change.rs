@@ -4,7 +4,6 @@
 //!
 //! Both own what they wrote until [`Base::install`]: dropped before, they give the blocks back, and the base is as it was.
 
-use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -58,12 +57,12 @@ impl<'s> Change<'s> {
     /// value deletes its key. After an error the change is as it was before the call.
     pub fn write_run<K, V>(&mut self, entries: impl IntoIterator<Item = (K, Option<V>)>) -> Result<()>
     where
-        K: Borrow<[u8]>,
-        V: Borrow<[u8]>,
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
     {
         let mut writer = RunWriter::new(self.env(), self.source, self.env().settings.table_bytes);
         for (key, value) in entries {
-            writer.add(key.borrow(), value.as_ref().map(Borrow::borrow))?;
+            writer.add(key.as_ref(), value.as_ref().map(AsRef::as_ref))?;
         }
         let tables = writer.finish()?;
         if !tables.tables().is_empty() {

@@ -22,6 +22,7 @@ use super::version::{Level, SortedRun, Version};
 use super::writer::{NewTables, RunWriter};
 use super::{BlockSource, Env, MAX_LEVELS, Settings};
 use crate::error::{Errno, Error, Result};
+use crate::units::BLOCK_SIZE;
 
 /// What should be merged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +83,7 @@ pub(super) fn step<'s>(
     };
     let no_space = |error: &Error| matches!(error, Error::Posix(Errno::NoSpace));
     let mut result = attempt(full);
-    for bytes in [table_bytes, table_bytes / 8] {
+    for bytes in [table_bytes, (table_bytes / 8).max(BLOCK_SIZE as u64)] {
         if result.as_ref().is_err_and(no_space) {
             result = attempt(effort(bytes));
         }
@@ -267,7 +268,7 @@ fn merge_down<'s>(
             merge.skip_table()?;
             continue;
         }
-        if !(top.is_tombstone() && !version.deeper_may_hold(target, top.key())) {
+        if !top.is_tombstone() || version.deeper_may_hold(target, top.key()) {
             add(top, &mut writer)?;
         }
         merge.advance()?;

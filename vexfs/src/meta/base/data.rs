@@ -6,8 +6,8 @@
 //!
 //! | at | size | content |
 //! |---|---|---|
-//! | 24 | 2 n | offset in the page of each entry, in key order |
-//! | 24 + 2 n | p | prefix that all keys of the page share |
+//! | 24 | 4 n | for each entry in key order: the first two bytes of its key's rest (its head), its offset in the page (u16) |
+//! | 24 + 4 n | p | prefix that all keys of the page share |
 //! | | | entries |
 //! | | | zeros |
 //!
@@ -16,8 +16,9 @@
 //! inline value of `t − 2` bytes. A short number takes one byte below 128 and two otherwise: low seven bits with the top
 //! bit set, then the other seven.
 //!
-//! Every entry is reached without the ones before it, so `get` is a plain binary search over whole key rests, and the one
-//! prefix per page costs keys of this filesystem (table tag, inode, …) little compared with per-entry prefixes.
+//! A head is filled up with zeros where the rest is shorter. Every entry is reached without the ones before it, so `get` is a
+//! binary search, which mostly decides by the heads and so stays in a few cache lines. The one prefix per page costs keys
+//! of this filesystem (table tag, inode, …) little compared with per-entry prefixes.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -27,8 +28,10 @@ use super::{MAX_INLINE, MAX_KEY, MAX_VALUE};
 use crate::checksum::Crc;
 use crate::units::BLOCK_SIZE;
 
-/// Bytes an entry takes beyond key rest and inline value: offset and two short numbers.
-pub(super) const ENTRY_OVERHEAD: usize = 6;
+/// The most bytes an entry takes beyond key rest and inline value: its slot and two short numbers.
+pub(super) const ENTRY_OVERHEAD: usize = SLOT + 4;
+/// Bytes of head and offset.
+const SLOT: usize = 4;
 /// Bytes of a reference to a blob.
 pub(super) const BLOB_REFERENCE: usize = 8;
 /// The most an entry can take of a page.
@@ -52,6 +55,14 @@ pub(super) enum Stored {
 /// Length of the common prefix.
 pub(super) fn common(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
+fn head(rest: &[u8]) -> [u8; 2] {
+    match *rest {
+        [] => [0, 0],
+        [one] => [one, 0],
+        [one, two, ..] => [one, two],
+    }
 }
 
 /// A data page's bytes, read with bounds everywhere.
@@ -82,7 +93,7 @@ impl<'a> DataPage<'a> {
     pub(super) fn new(bytes: &'a PageBytes) -> Checked<Self> {
         let Counts { entries, prefix } = page::counts(bytes);
         let count = usize::from(entries);
-        let prefix_at = HEADER + 2 * count;
+        let prefix_at = HEADER + SLOT * count;
         let prefix = bytes
             .get(prefix_at..prefix_at + usize::from(prefix))
             .ok_or("the page's prefix reaches beyond it")?;
@@ -97,13 +108,15 @@ impl<'a> DataPage<'a> {
         self.prefix
     }
 
+    fn slot(&self, index: usize) -> Checked<&'a [u8; SLOT]> {
+        let slots = self.bytes.get(HEADER + SLOT * index..);
+        slots.and_then(<[u8]>::first_chunk).ok_or(BROKEN)
+    }
+
     /// Entry `index` < `len()`.
     #[inline]
     pub(super) fn entry(&self, index: usize) -> Checked<Entry<'a>> {
-        let slot = HEADER + 2 * index;
-        let &[low, high] = self.bytes.get(slot..slot + 2).ok_or(BROKEN)? else {
-            return Err(BROKEN);
-        };
+        let &[_, _, low, high] = self.slot(index)?;
         let at = usize::from(u16::from_le_bytes([low, high]));
         let bytes = self.bytes.get(at..).ok_or(BROKEN)?;
         let (rest_len, first) = short(bytes)?;
@@ -118,10 +131,11 @@ impl<'a> DataPage<'a> {
                     .bytes
                     .get(value_at..)
                     .and_then(<[u8]>::first_chunk::<BLOB_REFERENCE>);
-                let &[a, b, c, d, e, f, g, h] = reference.ok_or(BROKEN)?;
+                let reference = u64::from_le_bytes(*reference.ok_or(BROKEN)?);
+                #[expect(clippy::cast_possible_truncation, reason = "the lower and the upper half")]
                 Stored::Blob {
-                    at: u32::from_le_bytes([a, b, c, d]),
-                    bytes: u32::from_le_bytes([e, f, g, h]),
+                    at: reference as u32,
+                    bytes: (reference >> 32) as u32,
                 }
             }
             tag => {
@@ -140,14 +154,25 @@ impl<'a> DataPage<'a> {
         let Some(wanted) = key.strip_prefix(self.prefix) else {
             return Ok(None);
         };
+        let wanted_head = head(wanted);
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = usize::midpoint(low, high);
-            let entry = self.entry(middle)?;
-            match entry.rest.cmp(wanted) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(Some(entry.stored)),
+            let &[first, second, _, _] = self.slot(middle)?;
+            let order = match [first, second].cmp(&wanted_head) {
+                Ordering::Equal => {
+                    let entry = self.entry(middle)?;
+                    match entry.rest.cmp(wanted) {
+                        Ordering::Equal => return Ok(Some(entry.stored)),
+                        order => order,
+                    }
+                }
+                order => order,
+            };
+            if order == Ordering::Less {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
         }
         Ok(None)
@@ -181,6 +206,9 @@ impl<'a> DataPage<'a> {
         let mut last = None;
         for index in 0..self.count {
             let entry = self.entry(index)?;
+            if self.slot(index)?[..2] != head(entry.rest) {
+                return Err("a key and its head differ");
+            }
             if self.prefix.len() + entry.rest.len() > MAX_KEY {
                 return Err("a key is too long");
             }
@@ -291,7 +319,7 @@ impl PageBuilder {
         let mut page = [0; BLOCK_SIZE];
         let count = self.items.len();
         let mut slot = HEADER;
-        let mut at = HEADER + 2 * count;
+        let mut at = HEADER + SLOT * count;
         page[at..at + self.prefix].copy_from_slice(&self.keys[..self.prefix]);
         at += self.prefix;
         let (mut key_at, mut value_at) = (0, 0);
@@ -299,8 +327,9 @@ impl PageBuilder {
             let (key_end, value_end) = (item.key_end as usize, item.value_end as usize);
             let rest = &self.keys[key_at + self.prefix..key_end];
             let value = &self.values[value_at..value_end];
-            page[slot..slot + 2].copy_from_slice(&(at as u16).to_le_bytes());
-            slot += 2;
+            page[slot..slot + 2].copy_from_slice(&head(rest));
+            page[slot + 2..slot + SLOT].copy_from_slice(&(at as u16).to_le_bytes());
+            slot += SLOT;
             at = put_short(&mut page, at, rest.len());
             at = put_short(&mut page, at, usize::from(item.tag));
             page[at..at + rest.len()].copy_from_slice(rest);

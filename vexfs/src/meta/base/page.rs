@@ -44,7 +44,8 @@ pub(super) enum Kind {
     Guide = 3,
 }
 
-/// A checked page in memory.
+/// A checked page in memory. The flag lies in the cache line of the page's header.
+#[repr(C)]
 pub(super) struct Page {
     /// Set by every use, cleared by the cache's clock hand.
     touched: AtomicBool,
@@ -52,10 +53,10 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) const fn new(bytes: PageBytes) -> Self {
+    pub(super) const fn new(bytes: &PageBytes) -> Self {
         Self {
             touched: AtomicBool::new(false),
-            bytes,
+            bytes: *bytes,
         }
     }
 

@@ -46,7 +46,7 @@ impl Scan {
 
     /// The next entry. After an error the scan is over.
     pub fn next_entry(&mut self) -> Result<Option<(&[u8], Value)>> {
-        match self.to_next() {
+        match self.step() {
             Ok(Some(value)) => Ok(self.merge.top().map(|(_, cursor)| (cursor.key(), value))),
             Ok(None) => {
                 self.over = true;
@@ -59,7 +59,7 @@ impl Scan {
         }
     }
 
-    fn to_next(&mut self) -> Result<Option<Value>> {
+    fn step(&mut self) -> Result<Option<Value>> {
         while !self.over {
             if self.begun {
                 self.merge.advance()?;

@@ -108,8 +108,9 @@ impl Base {
     }
 }
 
+/// The least an entry takes, but for the first of a page: a slot, two lengths, one byte of key.
+const MIN_ENTRY: u64 = ENTRY_OVERHEAD as u64 - 1;
 /// A table has a data page and a guide.
 const MIN_TABLE: u64 = 2;
 /// The most of a guide for one data page: its fence, its checksum, bits for as many of the shortest entries as fit.
-const GUIDE_PER_PAGE: u64 =
-    MAX_KEY as u64 + FENCE_OVERHEAD + CRC + FILL / (ENTRY_OVERHEAD as u64 - 1) * BITS_PER_KEY as u64 / 8 + 1;
+const GUIDE_PER_PAGE: u64 = MAX_KEY as u64 + FENCE_OVERHEAD + CRC + FILL / MIN_ENTRY * BITS_PER_KEY as u64 / 8 + 1;

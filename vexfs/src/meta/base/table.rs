@@ -95,7 +95,7 @@ impl Table {
         let mut pages = Vec::with_capacity(count as usize);
         for (index, bytes) in (index..).zip(bytes.as_chunks().0) {
             let crc = page::check(bytes, kind, self.info.id, index).map_err(|what| self.damage(index, what))?;
-            pages.push((Page::new(*bytes), crc));
+            pages.push((Page::new(bytes), crc));
         }
         Ok(pages)
     }

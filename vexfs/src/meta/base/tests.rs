@@ -19,15 +19,24 @@ mod model;
 mod speed;
 mod unit;
 
-/// Memory. Reads and writes beyond the end fail.
-struct Memory(RwLock<Vec<u8>>);
+/// Memory. Reads and writes beyond the end fail; so do all, once the number of requests that may succeed is used up.
+struct Memory(RwLock<Vec<u8>>, AtomicU64);
 
 impl Memory {
     fn new(blocks: u64) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(vec![
-            0;
-            usize::try_from(blocks).unwrap() * BLOCK_SIZE
-        ])))
+        let bytes = vec![0; usize::try_from(blocks).unwrap() * BLOCK_SIZE];
+        Arc::new(Self(RwLock::new(bytes), AtomicU64::new(PLENTY)))
+    }
+
+    /// So many more requests succeed.
+    fn fail_after(&self, requests: u64) {
+        self.1.store(requests, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> Result<()> {
+        let less = |left: u64| left.checked_sub(1);
+        let done = self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        done.map(drop).map_err(|_| Self::failure())
     }
 
     fn range(at: u64, bytes: usize) -> Range<usize> {
@@ -35,8 +44,8 @@ impl Memory {
         at..at + bytes
     }
 
-    fn beyond() -> Error {
-        IoFailure::new("beyond the end", std::io::ErrorKind::UnexpectedEof.into())
+    fn failure() -> Error {
+        IoFailure::new("request", std::io::ErrorKind::Other.into())
     }
 }
 
@@ -46,14 +55,16 @@ impl Disk for Memory {
     }
 
     fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        self.count()?;
         let bytes = self.0.read();
-        into.copy_from_slice(bytes.get(Self::range(at, into.len())).ok_or_else(Self::beyond)?);
+        into.copy_from_slice(bytes.get(Self::range(at, into.len())).ok_or_else(Self::failure)?);
         Ok(())
     }
 
     fn write(&self, at: u64, from: &[u8]) -> Result<()> {
+        self.count()?;
         let mut bytes = self.0.write();
-        let place = bytes.get_mut(Self::range(at, from.len())).ok_or_else(Self::beyond)?;
+        let place = bytes.get_mut(Self::range(at, from.len())).ok_or_else(Self::failure)?;
         place.copy_from_slice(from);
         Ok(())
     }

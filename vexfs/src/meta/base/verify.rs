@@ -12,6 +12,7 @@ use super::page::Page;
 use super::table::{READ_AHEAD, Table};
 use super::{Base, manifest};
 use crate::error::{Error, Result};
+use crate::units::BLOCK_SHIFT;
 
 /// Something that is wrong with the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +87,8 @@ impl Base {
     pub fn verify_all(&self, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Vec<Issue>> {
         let version = self.version();
         let mut issues = Vec::new();
-        let stored = manifest::read_stream(&*self.0.env.disk, u64::MAX, &version.manifest.reference);
+        let disk = &*self.0.env.disk;
+        let stored = manifest::read_stream(disk, disk.size_bytes() >> BLOCK_SHIFT, &version.manifest.reference);
         issues.extend(damage(stored)?.err().map(|what| Issue::Manifest { what }));
         let mut at = Progress {
             done: 0,

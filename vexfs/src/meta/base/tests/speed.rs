@@ -40,9 +40,21 @@ fn figures() {
     install(&base, change, &source).unwrap();
     println!("{:?}", base.stats());
 
-    let numbers: Vec<u64> = (0..ENTRIES)
-        .map(|number| number.wrapping_mul(7_919 * 65_537) % ENTRIES)
-        .collect();
+    let (blocks, bound) = (
+        base.stats().table_blocks,
+        base.space_for_run(ENTRIES, 24 * ENTRIES, 60 * ENTRIES),
+    );
+    println!(
+        "{blocks} blocks, announced as {bound}; a step may take {}",
+        base.space_for_step()
+    );
+
+    let mut random = 1_u64;
+    let mut numbers: Vec<u64> = (0..ENTRIES).collect();
+    numbers.sort_by_cached_key(|_| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random >> 32
+    });
     for round in ["get, first time", "get, cached", "get, cached"] {
         let since = Instant::now();
         let found = numbers

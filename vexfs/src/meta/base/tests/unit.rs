@@ -3,6 +3,8 @@
 //! Single properties.
 
 use super::*;
+use crate::checksum::Crc;
+use crate::codec::Reader;
 
 fn key(number: u64) -> Vec<u8> {
     [&[7_u8][..], &number.to_be_bytes()].concat()
@@ -179,4 +181,59 @@ fn readers_see_whole_versions_while_changes_are_installed() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_failing_disk_fails_the_change_and_nothing_else() {
+    let disk = Memory::new(3000);
+    let source = Scatter::new(3000, 9, 6);
+    let base = Base::create(disk.clone(), tiny());
+    for round in 0..3 {
+        let mut change = base.begin(&source).unwrap();
+        change.write_run(numbered(round * 100..round * 100 + 700)).unwrap();
+        install(&base, change, &source).unwrap();
+    }
+    let mut requests = 0;
+    loop {
+        disk.fail_after(requests);
+        let mut change = base.begin(&source).unwrap();
+        let written = change.write_run(numbered(50..200)).and_then(|()| change.compact_step());
+        let prepared = written.and_then(|_| change.prepare().map(drop));
+        disk.fail_after(PLENTY);
+        assert_eq!(source.used(), blocks_of(&base));
+        if prepared.is_ok() {
+            break;
+        }
+        assert!(matches!(prepared, Err(Error::Io(_))));
+        requests += 1;
+    }
+    assert!(requests > 10, "{requests} requests");
+    compact_fully(&base, &source);
+    assert_eq!(everything(&base).unwrap().len(), 900);
+}
+
+#[test]
+fn the_format_is_what_it_was() {
+    let source = Scatter::new(200, 1, 200);
+    let disk = Memory::new(200);
+    let base = Base::create(disk.clone(), tiny());
+    let large = |number: u64| (key(number), Some(vec![number.to_le_bytes()[0]; 3000]));
+    let mut change = base.begin(&source).unwrap();
+    change.write_run(numbered(0..300)).unwrap();
+    change.write_run((10..14).map(large).chain([(key(20), None)])).unwrap();
+    change.write_run(numbered(100..400)).unwrap();
+    change.write_run(numbered(1000..1010)).unwrap();
+    assert!(change.compact_step().unwrap());
+    install(&base, change, &source).unwrap();
+    let mut bytes = Vec::new();
+    base.manifest().encode(&mut bytes);
+    assert_eq!(bytes.len(), ManifestRef::BYTES);
+    assert_eq!(ManifestRef::decode(&mut Reader::new(&bytes)), Ok(base.manifest()));
+    for block in blocks_of(&base) {
+        let mut page = [0; BLOCK_SIZE];
+        disk.read(Block(block).byte_at(), &mut page).unwrap();
+        bytes.extend_from_slice(&page);
+    }
+    // Who has to change this number has changed the format, or what is packed where. The former needs a new version.
+    assert_eq!(Crc::of(&bytes), Crc(0xcdba_6b01), "{} blocks", bytes.len() / BLOCK_SIZE);
 }
