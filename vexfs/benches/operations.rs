@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Cost of the operations that everything else is made of. One thread.
+
+mod support;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use support::{FILE, NOW, Numbers, manual, pool_file, pool_without_data};
+use vexfs::fs::{Fs, MountOptions};
+use vexfs::units::Ino;
+
+/// Creating files in one directory, each journalled into the page cache of the file system below.
+fn create(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("create");
+    group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(8));
+    group.bench_function("journalled to the page cache", |bench| {
+        bench.iter_custom(|count| {
+            let path = pool_file("create.vexfs", 4 << 30);
+            let fs = Fs::open(&path, &MountOptions::default()).expect("open");
+            let names: Vec<String> = (0..count).map(|number| format!("file-{number}")).collect();
+            let start = Instant::now();
+            for name in &names {
+                fs.create(Ino::ROOT, name.as_bytes(), &FILE).expect("create");
+            }
+            start.elapsed()
+        });
+    });
+    group.finish();
+}
+
+/// Names in a directory of a million: where they were just created, and from the tables.
+fn lookup(criterion: &mut Criterion) {
+    const ENTRIES: u64 = 1_000_000;
+    let path = pool_file("lookup.vexfs", 4 << 30);
+    let fs = Fs::open(&path, &manual()).expect("open");
+    for number in 0..ENTRIES {
+        fs.create(Ino::ROOT, format!("file-{number}").as_bytes(), &FILE).expect("create");
+    }
+    let mut numbers = Numbers(1);
+    let names: Vec<String> = (0..100_000).map(|_| format!("file-{}", numbers.below(ENTRIES))).collect();
+    let mut group = criterion.benchmark_group("lookup of one in a million");
+    group.throughput(Throughput::Elements(1));
+    let mut run = |fs: &Fs, name: &str| {
+        let mut next = names.iter().cycle();
+        group.bench_function(name, |bench| {
+            bench.iter(|| black_box(fs.lookup(Ino::ROOT, next.next().expect("endless").as_bytes())).expect("lookup"));
+        });
+    };
+    run(&fs, "just created");
+    fs.close().expect("close");
+    let fs = Fs::open(&path, &manual()).expect("open");
+    for name in &names {
+        fs.lookup(Ino::ROOT, name.as_bytes()).expect("lookup");
+    }
+    run(&fs, "known from the tables");
+    group.finish();
+}
+
+/// Overwriting random blocks of a large file, with the journal in memory and no data written: what the engine adds.
+fn overwrite(criterion: &mut Criterion) {
+    const BLOCKS: u64 = 65_536;
+    let fs = pool_without_data(2 << 30);
+    let ino = fs.create(Ino::ROOT, b"file", &FILE).expect("create").ino;
+    let piece = vec![7; 1 << 20];
+    for at in 0..BLOCKS / 256 {
+        fs.write(ino, at << 20, &piece, NOW).expect("write");
+    }
+    let block = vec![9; 4096];
+    let mut numbers = Numbers(3);
+    let mut group = criterion.benchmark_group("overwrite 4 KiB");
+    group.throughput(Throughput::Elements(1));
+    let mut count = 0_u64;
+    group.bench_function("plan, checksum, commit", |bench| {
+        bench.iter(|| {
+            fs.write(ino, numbers.below(BLOCKS) << 12, &block, NOW).expect("write");
+            count += 1;
+            if count.is_multiple_of(50_000) {
+                fs.flush().expect("flush");
+                fs.flush().expect("flush");
+            }
+        });
+    });
+    group.finish();
+}
+
+/// A megabyte written in one go: what checksums and map cost, against copying it once.
+fn sequential(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("1 MiB");
+    group.throughput(Throughput::Bytes(1 << 20));
+    let piece = vec![7_u8; 1 << 20];
+    let mut copy = vec![0_u8; 1 << 20];
+    group.bench_function("memcpy", |bench| {
+        bench.iter(|| black_box(&mut copy).copy_from_slice(black_box(&piece)));
+    });
+    group.bench_function("checksums alone", |bench| {
+        bench.iter(|| {
+            for block in black_box(&piece).chunks_exact(4096) {
+                black_box(vexfs::checksum::Crc::of(block));
+            }
+        });
+    });
+    let fs = pool_without_data(2 << 30);
+    let ino = fs.create(Ino::ROOT, b"file", &FILE).expect("create").ino;
+    let mut at = 0;
+    group.bench_function("plan, checksums, commit", |bench| {
+        bench.iter_batched(
+            || {
+                at = (at + 1) % 512;
+                if at == 0 {
+                    fs.flush().expect("flush");
+                    fs.flush().expect("flush");
+                }
+                at << 20
+            },
+            |at| fs.write(ino, at, &piece, NOW).expect("write"),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, create, lookup, overwrite, sequential);
+criterion_main!(benches);

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the benchmarks share.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vexfs::disk::{Disk, MemDisk};
+use vexfs::error::Result;
+use vexfs::fs::record::{Kind, Timestamp};
+use vexfs::fs::{Fs, MountOptions, NewFile};
+use vexfs::pool::format::{FormatOptions, Seeds, format_disk, format_path};
+use vexfs::pool::{Access, Host, OpenOptions, Pool};
+
+pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+
+pub const FILE: NewFile<'static> = NewFile {
+    kind: Kind::File,
+    permissions: 0o644,
+    uid: 1000,
+    gid: 1000,
+    device: 0,
+    target: b"",
+    now: NOW,
+};
+
+/// A disk whose writes from some place on vanish: what is measured is the engine, not the memory below it.
+pub struct NoDataDisk {
+    inner: MemDisk,
+    /// Everything below is kept: superblocks, journal.
+    kept_bytes: u64,
+}
+
+impl Disk for NoDataDisk {
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        self.inner.read(at, into)
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> Result<()> {
+        if at < self.kept_bytes { self.inner.write(at, from) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn discard(&self, _: Range<u64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A pool on a disk without data, with checkpoints far away.
+pub fn pool_without_data(bytes: u64) -> Fs {
+    let inner = MemDisk::new(bytes);
+    let options = FormatOptions {
+        journal_bytes: Some(bytes / 8),
+        ..FormatOptions::default()
+    };
+    let superblock = format_disk(&inner, &options, &Seeds::from_number(1), &Host::this()).expect("format");
+    let disk = Arc::new(NoDataDisk {
+        inner,
+        kept_bytes: superblock.journal.end().byte_at(),
+    });
+    let pool = Pool::open_disk(disk, &OpenOptions::new(Access::ReadWrite)).expect("open");
+    Fs::mount(pool, &manual()).expect("mount")
+}
+
+pub fn manual() -> MountOptions {
+    MountOptions {
+        background: false,
+        ..MountOptions::default()
+    }
+}
+
+/// A fresh pool in a file of the build directory.
+pub fn pool_file(name: &str, bytes: u64) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let options = FormatOptions {
+        size_bytes: Some(bytes),
+        force: true,
+        ..FormatOptions::default()
+    };
+    format_path(&path, &options).expect("format");
+    path
+}
+
+/// A generator of numbers that looks random and is the same every time.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
