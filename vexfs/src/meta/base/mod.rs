@@ -23,7 +23,7 @@
 //! - Blocks that a commit made superfluous are reported by [`Base::install`] and [`Base::reclaim`], once no reader is left
 //!   who could still look at them. They must not be reused while an older superblock could still be the newest valid one.
 //! - Everything follows from the [`ManifestRef`] in the superblock: [`Base::open`] reads the manifest only, the rest is read
-//!   when needed. Every byte is covered by a chain of checksums from there (see [`page`]).
+//!   when needed. Every byte is covered by a chain of checksums from there (see `page`).
 //! - Readers need no change's leave: [`Base::get`] and [`Base::scan`] work on the version that was installed when they
 //!   began. Readers share the page cache; indexes and filters of tables that were used stay in memory beside it.
 //! - Keys have at most [`MAX_KEY`] bytes, values at most [`MAX_VALUE`].
@@ -37,14 +37,14 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`page`], [`data`] | a block, entries in it |
-//! | [`guide`], [`fences`], [`bloom`] | finding the page of a key |
-//! | [`table`], [`cache`], [`value`] | reading one table |
-//! | [`writer`], [`blocks`] | making tables |
-//! | [`version`], [`manifest`] | the set of tables, in memory and in the pool |
-//! | [`merge`], [`scan`] | walking in order |
-//! | [`change`], [`compact`], [`space`] | changing the set, and what that takes |
-//! | [`verify`] | reading everything |
+//! | `page`, `data` | a block, entries in it |
+//! | `guide`, `fences`, `bloom` | finding the page of a key |
+//! | `table`, `cache`, `value` | reading one table |
+//! | `writer`, `blocks` | making tables |
+//! | `version`, `manifest` | the set of tables, in memory and in the pool |
+//! | `merge`, `scan` | walking in order |
+//! | `change`, `compact`, `space` | changing the set, and what that takes |
+//! | `verify` | reading everything |
 
 mod blocks;
 mod bloom;
@@ -120,7 +120,7 @@ pub struct Settings {
 impl Settings {
     /// Fitting a pool of this size. Small pools get small tables, since a step needs room for some of them.
     pub fn for_pool(pool_blocks: u64) -> Self {
-        let table_bytes = pool_blocks.next_power_of_two().clamp(64 << 10, 1 << 20);
+        let table_bytes = pool_blocks.clamp(64 << 10, 1 << 20).next_power_of_two();
         Self {
             page_cache_bytes: 64 << 20,
             table_bytes,

@@ -183,7 +183,12 @@ impl World {
                     Step::Reopen => {
                         drop(change);
                         let manifest = self.base.manifest();
-                        self.base = Base::open(self.disk.clone(), BLOCKS, &manifest, tiny()).unwrap();
+                        // Sizes are not part of the format: they may change from one time to the next.
+                        let settings = Settings {
+                            table_bytes: (1 + u64::from(self.salt) % 6) * BLOCK_SIZE as u64,
+                            ..tiny()
+                        };
+                        self.base = Base::open(self.disk.clone(), BLOCKS, &manifest, settings).unwrap();
                         break;
                     }
                 }
