@@ -16,8 +16,9 @@
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount` | opening: tables, journal, and what a crash left |
-//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree` | what front ends call |
+//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
+mod admin;
 pub mod apply;
 mod checkpoint;
 mod directory;

@@ -211,3 +211,27 @@ fn an_open_file_outlives_its_name() {
     fs.release(unnamed).unwrap();
     assert_eq!(fs.lookup(Ino::ROOT, b"named").unwrap().ino, unnamed);
 }
+
+#[test]
+fn a_pool_grows_while_it_is_in_use() {
+    let disk = Arc::new(MemDisk::new(16 << 20));
+    format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(7), &Host::this()).unwrap();
+    let shared: Arc<dyn Disk> = disk.clone();
+    let fs = open(&shared);
+    let ino = fs.create(Ino::ROOT, b"file", &file(0o644)).unwrap().ino;
+    let content = pattern(20 << 20, 1);
+    let fitting = fs.write(ino, 0, &content, NOW).unwrap();
+    assert!(fitting < content.len());
+    assert_eq!(fs.grow(64 << 20).unwrap_err().errno(), Errno::NoSpace.number(), "the disk is as small as before");
+    disk.grow(64 << 20);
+    fs.grow(64 << 20).unwrap();
+    let rest = &content[fitting..];
+    assert_eq!(fs.write(ino, fitting as u64, rest, NOW).unwrap(), rest.len());
+    fs.set_label("grown").unwrap();
+    assert_eq!(fs.set_label("line\nbreak").unwrap_err().errno(), Errno::Invalid.number());
+    drop(fs);
+    let fs = open(&shared);
+    assert_eq!(read_all(&fs, ino), content);
+    assert_eq!(fs.statistics().total_blocks, 16_384);
+    assert_eq!(fs.superblock().label, "grown");
+}
