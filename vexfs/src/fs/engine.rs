@@ -95,6 +95,14 @@ const RECORD_BYTES: u64 = 440;
 /// Shorter runs are not discarded: telling the device would cost more than it gains.
 const DISCARD_BLOCKS: u32 = 64;
 
+/// No transaction takes more of the journal: the largest sets an extended attribute, the next names the blocks and checksums
+/// of a piece of a write.
+const LARGEST_TRANSACTION: usize = 2 * super::MAX_XATTR_VALUE;
+const _: () = assert!(
+    2 * LARGEST_TRANSACTION <= crate::pool::superblock::MIN_JOURNAL_BLOCKS as usize * crate::units::BLOCK_SIZE,
+    "the smallest journal has room for a transaction besides those that make a checkpoint due"
+);
+
 impl Limits {
     /// For a pool of so many bytes and a journal of so many.
     pub(super) fn new(pool_bytes: u64, journal_bytes: u64) -> Self {
@@ -124,6 +132,10 @@ pub struct Statistics {
     pub available_blocks: u64,
     /// Blocks that are free or will be after the next flushes.
     pub free_blocks: u64,
+    /// Blocks that files name; one that several share counts once.
+    pub file_blocks: u64,
+    /// Blocks promised to preallocated ranges.
+    pub promised_blocks: u64,
     /// Files of all kinds.
     pub inodes: u64,
     /// Newest transaction.
@@ -178,6 +190,8 @@ impl Fs {
             total_blocks: core.state.space.total_blocks(),
             available_blocks: core.state.space.available(),
             free_blocks: core.state.space.available() + core.state.space.deferred_blocks(),
+            file_blocks: core.state.space.committed_blocks(),
+            promised_blocks: core.state.totals.promised,
             inodes: core.state.totals.inodes,
             newest: core.journal.newest().0,
             durable: core.durable.0,
@@ -337,7 +351,7 @@ impl Core {
         let worth_it = self.state.tables.active() > self.limits.records / 8;
         worth_it && self.state.space.available() < METADATA_MARGIN
             || self.state.tables.changed() > self.limits.records * 2
-            || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
+            || !self.journal.has_room(LARGEST_TRANSACTION)
     }
 
     pub(super) fn fail(&mut self, error: &Error) {
