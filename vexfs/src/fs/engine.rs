@@ -280,6 +280,10 @@ impl Fs {
     /// Blocks of a write that will not happen.
     pub(super) fn give_blocks_back(&self, runs: &[Run]) {
         let mut core = self.core();
+        if core.failed {
+            // The write may have been applied before the journal or a checkpoint failed: then the blocks are the file's.
+            return;
+        }
         for &run in runs {
             core.state.space.give_back(run);
         }
