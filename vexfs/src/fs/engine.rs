@@ -60,6 +60,10 @@ pub(super) struct Core {
     pub(super) failed: bool,
     /// Everything up to here is known to be durable.
     pub(super) durable: Seq,
+    /// The disk says that everything up to here is durable.
+    pub(super) vouched: Seq,
+    /// Newest transaction with data that has no checksums.
+    pub(super) newest_bare: Seq,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
     /// The last clone of the handle is going.
@@ -324,6 +328,9 @@ impl Core {
     pub(super) fn perform_covered(&mut self, operations: &[Op<'_>]) -> Result<()> {
         let seq = self.journal.newest().next();
         apply(&mut self.state, operations, seq)?;
+        if operations.iter().any(is_bare) {
+            self.newest_bare = seq;
+        }
         let before = self.journal.pending();
         self.journal
             .push(|out| operations.iter().for_each(|operation| operation.encode(out)));
@@ -391,6 +398,11 @@ impl Core {
         }
         Some(runs)
     }
+}
+
+/// Whether an operation names data without checksums.
+fn is_bare(operation: &Op<'_>) -> bool {
+    matches!(operation, Op::Write { checksums, .. } if checksums.is_empty())
 }
 
 /// Whether an operation may need space that it does not give back.
@@ -464,7 +476,7 @@ impl Shared {
         }
         flush.running = true;
         drop(flush);
-        let result = self.sync();
+        let result = self.sync().and_then(|durable| self.vouch_for_bare().map(|()| durable));
         let mut flush = self.flush.lock();
         flush.running = false;
         flush.ended += 1;
@@ -495,6 +507,7 @@ impl Shared {
             return Err(error);
         }
         core.durable = core.durable.max(written);
+        core.vouched = core.vouched.max(told);
         // The batch that told so is durable too now: what was freed before may be used again.
         let free = core.state.space.withdraw_durable(told);
         self.reuse(core, free);
@@ -525,17 +538,34 @@ impl Shared {
 
     /// Puts on disk what is known to be durable, so that everything freed up to now becomes reusable.
     pub(super) fn turn_over(&self) -> Result<()> {
+        self.tell_durable()?;
+        self.flush(None)
+    }
+
+    /// Appends to the journal what is known to be durable.
+    fn tell_durable(&self) -> Result<()> {
+        let mut core = self.core.lock();
+        core.check_writable()?;
+        let durable = core.durable;
+        // A transaction without operations: it only carries the number.
+        core.journal.push(|_| ());
+        if let Err(error) = core.journal.write_out(durable) {
+            core.fail(&error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// After a sync: recovery cannot see whether data without checksums arrived, and takes it only if the disk says that
+    /// everything up to there was durable. So that must be durable too before the flush is answered.
+    fn vouch_for_bare(&self) -> Result<()> {
         {
-            let mut core = self.core.lock();
-            core.check_writable()?;
-            let durable = core.durable;
-            // A transaction without operations: it only carries the number.
-            core.journal.push(|_| ());
-            if let Err(error) = core.journal.write_out(durable) {
-                core.fail(&error);
-                return Err(error);
+            let core = self.core.lock();
+            if core.newest_bare <= core.vouched {
+                return Ok(());
             }
         }
-        self.flush(None)
+        self.tell_durable()?;
+        self.sync().map(|_| ())
     }
 }
