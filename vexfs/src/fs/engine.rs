@@ -237,12 +237,7 @@ impl Fs {
         self.purge(ino)
     }
 
-    /// Performs a transaction: all of it, or an error and nothing.
-    pub(super) fn transact(&self, operations: &[Op<'_>]) -> Result<()> {
-        self.transact_with(operations, |_| Ok(()))
-    }
-
-    /// The same, if `check` agrees under the lock.
+    /// Performs a transaction if `check` agrees under the lock: all of it, or an error and nothing.
     pub(super) fn transact_with(
         &self,
         operations: &[Op<'_>],
