@@ -157,6 +157,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         durable: found.applied,
         vouched: found.durable,
         newest_bare: Seq(0),
+        unsynced_blocks: 0,
         holders: FxHashMap::default(),
         checkpointing: false,
         stopping: false,
