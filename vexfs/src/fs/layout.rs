@@ -12,7 +12,7 @@ use crate::error::{Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, FileBlock, Ino, blocks_for};
 
 use super::engine::Fs;
-use super::file::{Extent, Source};
+use super::file::{Extent, Source, drop_set_ids};
 use super::namespace::STEP_ROWS;
 use super::op::Op;
 use super::record::{FileFlags, Kind, Timestamp};
@@ -67,7 +67,7 @@ impl Fs {
             }
             self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), now)?;
         }
-        self.transact(&[Op::Truncate { ino, size, time: now }])
+        self.change_bytes(ino, Op::Truncate { ino, size, time: now }, now)
     }
 
     /// `fallocate`.
@@ -90,12 +90,17 @@ impl Fs {
                 self.allocate(ino, at, end, keep_size, now)
             }
             Preallocation::Collapse | Preallocation::Insert => {
-                if at % BLOCK != 0 || length % BLOCK != 0 {
+                let outside = if mode == Preallocation::Collapse {
+                    end >= size
+                } else {
+                    at >= size
+                };
+                if at % BLOCK != 0 || length % BLOCK != 0 || outside {
                     return Err(Errno::Invalid.into());
                 }
                 self.spill(ino, now)?;
                 let (from, count) = (FileBlock::of(at), length / BLOCK);
-                self.transact(&[if mode == Preallocation::Collapse {
+                let operation = if mode == Preallocation::Collapse {
                     Op::Collapse {
                         ino,
                         from,
@@ -109,9 +114,21 @@ impl Fs {
                         count,
                         time: now,
                     }
-                }])
+                };
+                self.change_bytes(ino, operation, now)
             }
         }
+    }
+
+    /// A transaction on a file's bytes: like any write it takes away the permission to act as the owner.
+    fn change_bytes(&self, ino: Ino, operation: Op<'_>, now: Timestamp) -> Result<()> {
+        let mut core = self.shared.writable()?;
+        let inode = core.state.inode(ino)?;
+        match drop_set_ids(ino, &inode, now) {
+            Some(drop) => core.perform(&[operation, drop])?,
+            None => core.perform(&[operation])?,
+        }
+        self.shared.request_checkpoint(core)
     }
 
     fn changeable(&self, ino: Ino) -> Result<u64> {
@@ -139,13 +156,14 @@ impl Fs {
         while from < until {
             let count = (until.0 - from.0).min(STEP_BLOCKS);
             let last = from.0 + count == until.0;
-            self.transact(&[Op::Preallocate {
+            let operation = Op::Preallocate {
                 ino,
                 from,
                 count,
                 end: if last && !keep_size { end } else { 0 },
                 time: now,
-            }])?;
+            };
+            self.change_bytes(ino, operation, now)?;
             from = from.plus(count);
         }
         Ok(())
@@ -215,20 +233,23 @@ impl Fs {
         Ok(())
     }
 
-    /// Makes a hole of whole blocks, in steps.
+    /// Makes a hole of whole blocks, in steps. One of no blocks notes that the file was changed.
     fn punch_blocks(&self, ino: Ino, from: FileBlock, until: FileBlock, now: Timestamp) -> Result<()> {
-        let mut from = from;
-        while from < until {
+        let (mut from, until) = (from, until.max(from));
+        loop {
             let end = self.step_end(ino, from, until)?;
-            self.transact(&[Op::Punch {
+            let operation = Op::Punch {
                 ino,
                 from,
                 count: end.0 - from.0,
                 time: now,
-            }])?;
+            };
+            self.change_bytes(ino, operation, now)?;
             from = end;
+            if from >= until {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Makes holes from a block on until what is left is one step's work.
@@ -240,12 +261,13 @@ impl Fs {
             if step == end {
                 return Ok(());
             }
-            self.transact(&[Op::Punch {
+            let operation = Op::Punch {
                 ino,
                 from,
                 count: step.0 - from.0,
                 time: now,
-            }])?;
+            };
+            self.change_bytes(ino, operation, now)?;
             from = step;
         }
     }
@@ -289,6 +311,9 @@ impl Fs {
         if length == 0 {
             return Ok(());
         }
+        if from == to && at < to_end && to_at < end {
+            return Err(Errno::Invalid.into());
+        }
         self.spill(from, now)?;
         self.spill(to, now)?;
         let blocks = blocks_for(length);
@@ -296,7 +321,7 @@ impl Fs {
         while done < blocks {
             let count = (blocks - done).min(STEP_BLOCKS);
             let reached = (to_at + (done + count) * BLOCK).min(to_end);
-            self.transact(&[Op::Clone {
+            let operation = Op::Clone {
                 from,
                 from_block: FileBlock(at / BLOCK + done),
                 to,
@@ -304,7 +329,8 @@ impl Fs {
                 count,
                 end: reached,
                 time: now,
-            }])?;
+            };
+            self.change_bytes(to, operation, now)?;
             done += count;
         }
         Ok(())

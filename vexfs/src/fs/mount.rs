@@ -5,7 +5,8 @@
 //! 1. The superblock tells where the tables and the journal are.
 //! 2. The allocation bitmap is read from the tables; inodes and names are read when they are wanted.
 //! 3. The journal is applied on top. Of transactions that were not promised to survive, the data they name is compared with
-//!    its checksums; the first that does not match ends the log.
+//!    its checksums; the first that does not match ends the log. So does data without checksums, unless the machine has
+//!    been up since: a block that was not written would show what an earlier file left there.
 //! 4. One sync, and a new superblock: what was found is durable, and a new epoch begins.
 //!
 //! So opening takes as long as the journal is, however many files there are. A pool that is opened read-only is not
@@ -109,10 +110,11 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         epoch: superblock.epoch,
         durable: superblock.durable_seq,
     };
+    let same_boot = pool.same_boot();
     state.replaying = true;
     let found = journal::recover(&*disk, &log, |found| {
         let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
-        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks)? {
+        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks, same_boot)? {
             return Ok(Verdict::Ends);
         }
         apply(&mut state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
@@ -153,6 +155,8 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         read_only,
         failed: false,
         durable: found.applied,
+        vouched: found.durable,
+        newest_bare: Seq(0),
         unsynced_blocks: 0,
         holders: FxHashMap::default(),
         checkpointing: false,
@@ -288,14 +292,16 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
     }
 }
 
-/// Whether the blocks that operations name hold what was written.
-fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Result<bool> {
+/// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
+/// not started since, nothing was lost.
+fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_boot: bool) -> Result<bool> {
     for operation in operations {
         let arrived = match operation {
+            Op::Write { checksums, .. } if checksums.is_empty() => same_boot,
             Op::Write { runs, checksums, .. } => {
                 let mut checksums = checksums.iter();
                 blocks_match(disk, runs, pool_blocks, |block| {
-                    checksums.next().is_none_or(|crc| Crc::of(block) == *crc)
+                    checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
                 })?
             }
             Op::WritePacked {

@@ -10,11 +10,13 @@ use crate::units::Ino;
 use super::engine::Fs;
 use super::namespace::{Attributes, NewFile, SetAttributes};
 use super::op::xattr;
-use super::record::{Kind, Timestamp};
+use super::record::{FileFlags, Kind, Timestamp};
 
 impl Fs {
     /// Makes a copy of a file or of everything below a directory, under a new name. Blocks are shared, hard links inside
     /// the tree stay hard links. The copy gets its name last: it appears complete or not at all.
+    ///
+    /// What protects the originals (immutable, append-only) does not protect the copies.
     ///
     /// Changes that others make meanwhile may or may not be in the copy; each file is as it was at one moment as long as it
     /// is not larger than what one operation shares.
@@ -27,6 +29,12 @@ impl Fs {
             Err(error) => return Err(error),
         }
         self.forbid_inside(source, parent)?;
+        // The draft's name will be taken away again.
+        {
+            let mut core = self.core();
+            let directory = core.state.directory(parent)?;
+            core.forbid_change(&directory)?;
+        }
         // Built under a name of its own beside the target, moved when complete.
         let draft = format!(".clone-{}-{}", source.0, self.statistics().newest);
         let mut links = HashMap::new();
@@ -140,6 +148,8 @@ impl Fs {
             self.set_xattr(to, &name, &value, xattr::CREATE, now)?;
         }
         let inode = self.attributes(from)?.inode;
+        // A protected copy could get no further names, nor its final one, nor be removed when a later step fails.
+        let protection = FileFlags::IMMUTABLE.0 | FileFlags::APPEND.0;
         self.set_attributes(
             to,
             &SetAttributes {
@@ -148,7 +158,7 @@ impl Fs {
                 gid: Some(inode.gid),
                 accessed: Some(inode.accessed),
                 modified: Some(inode.modified),
-                flags: Some(inode.flags),
+                flags: Some(FileFlags(inode.flags.0 & !protection)),
                 now,
             },
         )?;
