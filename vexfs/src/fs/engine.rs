@@ -81,6 +81,9 @@ pub(super) struct Limits {
     pub(super) records: u64,
     /// Bytes in the journal.
     pub(super) journal_bytes: u64,
+    /// Bytes of the journal that must be left for a change to be made: more than any transaction has. In the smallest
+    /// journals that is half of them; were it more than all, changes would wait for ever.
+    pub(super) room: usize,
     /// Blocks kept for writes that replace blocks of a full pool.
     pub(super) slack: u64,
 }
@@ -92,6 +95,9 @@ const METADATA_MARGIN: u64 = 1;
 /// their operations.
 const RECORD_BYTES: u64 = 440;
 
+/// See [`Limits::room`].
+const MAX_ROOM: usize = crate::journal::MAX_PAYLOAD / 8;
+
 /// Shorter runs are not discarded: telling the device would cost more than it gains.
 const DISCARD_BLOCKS: u32 = 64;
 
@@ -101,6 +107,7 @@ impl Limits {
         Self {
             records: (pool_bytes / 32 / RECORD_BYTES).clamp(256, 1 << 20),
             journal_bytes: journal_bytes / 2,
+            room: usize::try_from(journal_bytes / 2).unwrap_or(usize::MAX).min(MAX_ROOM),
             slack: (pool_bytes / BLOCK_SIZE as u64 / 256).clamp(16, 4096),
         }
     }
@@ -333,11 +340,11 @@ impl Core {
     }
 
     /// Whether a change must wait for a checkpoint: there is too much in memory, or what is kept for it is what is missing.
-    fn is_stuffed(&self) -> bool {
+    pub(super) fn is_stuffed(&self) -> bool {
         let worth_it = self.state.tables.active() > self.limits.records / 8;
         worth_it && self.state.space.available() < METADATA_MARGIN
             || self.state.tables.changed() > self.limits.records * 2
-            || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
+            || !self.journal.has_room(self.limits.room)
     }
 
     pub(super) fn fail(&mut self, error: &Error) {
