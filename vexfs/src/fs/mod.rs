@@ -37,7 +37,7 @@ mod xattr;
 
 pub use directory::{DirectoryEntry, Listing};
 pub use engine::{Fs, Statistics};
-pub use file::Extent;
+pub use file::{Extent, Source};
 pub use layout::{Preallocation, Seek};
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
