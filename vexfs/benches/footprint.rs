@@ -39,7 +39,10 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn main() {
-    let files = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(5_000_000);
+    let files = std::env::args()
+        .filter_map(|word| word.parse().ok())
+        .next()
+        .unwrap_or(5_000_000);
     empty_files();
     opening(files);
     replay();
@@ -55,7 +58,8 @@ fn create(fs: &Fs, count: u64) {
         let name = format!("directory-{directory}");
         let parent = fs.create(Ino::ROOT, name.as_bytes(), &new).expect("create").ino;
         for number in 0..1000.min(count - directory * 1000) {
-            fs.create(parent, format!("file-{number}").as_bytes(), &FILE).expect("create");
+            fs.create(parent, format!("file-{number}").as_bytes(), &FILE)
+                .expect("create");
         }
     }
 }
@@ -87,7 +91,8 @@ fn empty_files() {
     let mut inodes = 0;
     for directory in &top {
         for number in 0..1000 {
-            fs.lookup(directory.ino, format!("file-{number}").as_bytes()).expect("lookup");
+            fs.lookup(directory.ino, format!("file-{number}").as_bytes())
+                .expect("lookup");
             inodes += 1;
         }
     }
@@ -101,7 +106,10 @@ fn opening(files: u64) {
     let start = Instant::now();
     create(&fs, files);
     let created = start.elapsed();
-    println!("creating {files} files in directories of 1000: {:.0} files/s", files as f64 / created.as_secs_f64());
+    println!(
+        "creating {files} files in directories of 1000: {:.0} files/s",
+        files as f64 / created.as_secs_f64()
+    );
     fs.close().expect("close");
     let times: Vec<Duration> = (0..5)
         .map(|_| {
@@ -118,40 +126,42 @@ fn opening(files: u64) {
 /// The journal as full as it gets before a checkpoint is made, and none made.
 fn replay() {
     for (what, bytes) in [("creates", 0_usize), ("4 KiB overwrites", 4096)] {
-        let path = pool_file("replay.vexfs", 4 << 30);
+        let path = pool_file("replay.vexfs", 16 << 30);
         let fs = Fs::open(&path, &manual()).expect("open");
         let ino = fs.create(Ino::ROOT, b"file", &FILE).expect("create").ino;
         let block = vec![1; bytes];
         let mut numbers = Numbers(5);
         let mut count = 0_u64;
-        let mut journal = 0;
-        loop {
+        // The next few would make a checkpoint, and there would be nothing to replay.
+        while fs.statistics().journal_bytes < (32 << 20) - 4096 {
             if bytes == 0 {
-                fs.create(Ino::ROOT, format!("file-{count}").as_bytes(), &FILE).expect("create");
+                fs.create(Ino::ROOT, format!("file-{count}").as_bytes(), &FILE)
+                    .expect("create");
             } else {
                 fs.write(ino, numbers.below(16_384) << 12, &block, NOW).expect("write");
             }
             count += 1;
-            let used = fs.statistics().journal_bytes;
-            if used < journal {
-                break;
-            }
-            journal = used;
-            // The next one would make a checkpoint.
-            if journal > (64 << 20) / 2 - 4096 {
-                break;
-            }
         }
+        let journal = fs.statistics().journal_bytes;
         fs.flush().expect("flush");
         drop(fs);
         let start = Instant::now();
         let fs = Fs::open(&path, &manual()).expect("open");
-        println!("opening after a crash with {count} {what} in the journal ({} MiB): {:?}", journal >> 20, start.elapsed());
+        println!(
+            "opening after a crash with {count} {what} in the journal ({} MiB): {:?}",
+            journal >> 20,
+            start.elapsed()
+        );
         drop(fs);
     }
 }
 
 fn spread(mut times: Vec<Duration>) -> String {
     times.sort();
-    format!("{:?} ({:?} to {:?})", times[times.len() / 2], times[0], times[times.len() - 1])
+    format!(
+        "{:?} ({:?} to {:?})",
+        times[times.len() / 2],
+        times[0],
+        times[times.len() - 1]
+    )
 }

@@ -60,6 +60,8 @@ pub(super) struct Core {
     pub(super) failed: bool,
     /// Everything up to here is known to be durable.
     pub(super) durable: Seq,
+    /// Blocks written since the last sync began: what recovery may have to compare with checksums.
+    pub(super) unsynced_blocks: u64,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
     /// The last clone of the handle is going.
@@ -97,6 +99,9 @@ const RECORD_BYTES: u64 = 440;
 
 /// See [`Limits::room`].
 const MAX_ROOM: usize = crate::journal::MAX_PAYLOAD / 8;
+
+/// 256 MiB: a second's work for recovery on a slow disk.
+const UNSYNCED_BLOCKS: u64 = 65_536;
 
 /// Shorter runs are not discarded: telling the device would cost more than it gains.
 const DISCARD_BLOCKS: u32 = 64;
@@ -313,6 +318,7 @@ impl Core {
     pub(super) fn perform_covered(&mut self, operations: &[Op<'_>]) -> Result<()> {
         let seq = self.journal.newest().next();
         apply(&mut self.state, operations, seq)?;
+        self.unsynced_blocks += operations.iter().map(written_blocks).sum::<u64>();
         let before = self.journal.pending();
         self.journal
             .push(|out| operations.iter().for_each(|operation| operation.encode(out)));
@@ -333,6 +339,11 @@ impl Core {
         self.state
             .space
             .set_system_reserve(run + self.step_blocks + self.limits.slack);
+    }
+
+    /// Whether so much was written without a sync that recovery would take long.
+    pub(super) fn wants_sync(&self) -> bool {
+        !self.failed && self.unsynced_blocks > UNSYNCED_BLOCKS
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {
@@ -382,6 +393,13 @@ impl Core {
     }
 }
 
+fn written_blocks(operation: &Op<'_>) -> u64 {
+    match operation {
+        Op::Write { runs, .. } | Op::WritePacked { runs, .. } => runs.iter().map(|run| u64::from(run.count)).sum(),
+        _ => 0,
+    }
+}
+
 /// Whether an operation may need space that it does not give back.
 fn grows(operation: &Op<'_>) -> bool {
     !matches!(
@@ -418,13 +436,16 @@ impl Shared {
 
     /// After a change: starts a checkpoint if one is due.
     pub(super) fn request_checkpoint(&self, core: MutexGuard<'_, Core>) -> Result<()> {
-        if !core.wants_checkpoint() || core.checkpointing {
-            return Ok(());
-        }
+        let due = core.wants_checkpoint() && !core.checkpointing;
+        let sync_due = core.wants_sync();
         drop(core);
-        if self.background {
+        if !due && !sync_due {
+            Ok(())
+        } else if self.background {
             self.wanted.notify_all();
             Ok(())
+        } else if !due {
+            self.flush(None)
         } else {
             self.checkpoint()
         }
@@ -468,10 +489,11 @@ impl Shared {
     /// One sync of the disk, and what follows from its success: returns what is durable now.
     pub(super) fn sync(&self) -> Result<Seq> {
         let (written, told) = {
-            let core = self.core.lock();
+            let mut core = self.core.lock();
             if core.failed {
                 return Err(Errno::Failed.into());
             }
+            core.unsynced_blocks = 0;
             (core.journal.written(), core.journal.durable_told())
         };
         self.syncs.fetch_add(1, Ordering::Relaxed);

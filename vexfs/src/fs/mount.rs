@@ -154,6 +154,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         read_only,
         failed: false,
         durable: found.applied,
+        unsynced_blocks: 0,
         holders: FxHashMap::default(),
         checkpointing: false,
         stopping: false,
