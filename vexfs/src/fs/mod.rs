@@ -53,5 +53,7 @@ pub const MAX_LINKS: u32 = 65_535;
 pub const MAX_XATTR_VALUE: usize = 65_536;
 /// Longest name of an extended attribute, namespace included.
 pub const MAX_XATTR_NAME: usize = 255;
+/// Blocks that one operation may preallocate or share: more is done in steps. Bounds what a forged operation can cost.
+pub const MAX_STEP_BLOCKS: u64 = 32_768;
 /// Rows that collapsing or inserting may move at once: 8 GiB of file without holes.
 pub const MAX_MOVED_ROWS: usize = 65_536;
