@@ -364,7 +364,7 @@ impl Core {
     }
 
     /// Whether a change must wait for a checkpoint: there is too much in memory, or what is kept for it is what is missing.
-    fn is_stuffed(&self) -> bool {
+    pub(super) fn is_stuffed(&self) -> bool {
         let worth_it = self.state.tables.active() > self.limits.records / 8;
         worth_it && self.state.space.available() < METADATA_MARGIN
             || self.state.tables.changed() > self.limits.records * 2

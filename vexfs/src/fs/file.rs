@@ -29,6 +29,8 @@ use super::record::{FileFlags, Inode, Kind, Timestamp};
 const PIECE: u64 = 1 << 20;
 /// How often reading or writing begins again when others change the same bytes.
 const ATTEMPTS: usize = 64;
+/// With more blocks than this ahead, the end of a hole is looked for instead of walked to.
+const FAR: u64 = 1024;
 /// Permissions that a write takes away: set-user-ID, and set-group-ID where it means executing.
 const SET_IDS: u16 = 0o6000;
 
@@ -69,6 +71,14 @@ impl Core {
             let here = (CHUNK_BLOCKS - index as u64).min(end.0 - at.0);
             let indices = index..index + usize::try_from(here).unwrap_or(0);
             match self.state.row(ino, chunk)? {
+                None if end.0 - at.0 > FAR => {
+                    // Chunk by chunk, the hole of a sparse file of exabytes would take days.
+                    let rows = self.state.rows(ino, chunk + 1, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
+                    let until = rows.first().map_or(end.0, |(next, _)| next * CHUNK_BLOCKS);
+                    push(&mut extents, at, until - at.0, Source::Hole);
+                    at = FileBlock(until);
+                    continue;
+                }
                 None => push(&mut extents, at, here, Source::Hole),
                 Some(Row::Inline(bytes)) => {
                     if index == 0 {

@@ -16,10 +16,7 @@ use super::file::{Extent, Source, drop_set_ids};
 use super::namespace::STEP_ROWS;
 use super::op::Op;
 use super::record::{FileFlags, Kind, Timestamp};
-use super::{MAX_FILE_BYTES, MAX_MOVED_ROWS};
-
-/// Blocks that one operation preallocates or shares.
-const STEP_BLOCKS: u64 = 1024 * CHUNK_BLOCKS;
+use super::{MAX_FILE_BYTES, MAX_MOVED_ROWS, MAX_STEP_BLOCKS};
 
 /// Modes of `fallocate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +147,11 @@ impl Fs {
         self.spill(ino, now)?;
         let (mut from, until) = (FileBlock::of(at), FileBlock(blocks_for(end)));
         // Asked for in one piece first, so that steps do not find the pool full halfway.
-        if until.0 - from.0 > STEP_BLOCKS && self.holes(ino, from, until)? > self.statistics().available_blocks {
+        if until.0 - from.0 > MAX_STEP_BLOCKS && self.holes(ino, from, until)? > self.statistics().available_blocks {
             return Err(Errno::NoSpace.into());
         }
         while from < until {
-            let count = (until.0 - from.0).min(STEP_BLOCKS);
+            let count = (until.0 - from.0).min(MAX_STEP_BLOCKS);
             let last = from.0 + count == until.0;
             let operation = Op::Preallocate {
                 ino,
@@ -319,7 +316,14 @@ impl Fs {
         let blocks = blocks_for(length);
         let mut done = 0;
         while done < blocks {
-            let count = (blocks - done).min(STEP_BLOCKS);
+            // Where both have holes there is nothing to do, except that the last block tells the size.
+            let hole = self.hole_at(from, at / BLOCK + done, blocks - done)?.min(self.hole_at(
+                to,
+                to_at / BLOCK + done,
+                blocks - done,
+            )?);
+            done = (done + hole).min(blocks - 1);
+            let count = (blocks - done).min(MAX_STEP_BLOCKS);
             let reached = (to_at + (done + count) * BLOCK).min(to_end);
             let operation = Op::Clone {
                 from,
@@ -334,6 +338,14 @@ impl Fs {
             done += count;
         }
         Ok(())
+    }
+
+    /// How many of the next `count` blocks belong to chunks that nothing is known of.
+    fn hole_at(&self, ino: Ino, block: u64, count: u64) -> Result<u64> {
+        let end = (block + count).div_ceil(CHUNK_BLOCKS);
+        let rows = self.core().state.rows(ino, block / CHUNK_BLOCKS, end, 1)?;
+        let next = rows.first().map_or(u64::MAX, |(chunk, _)| chunk * CHUNK_BLOCKS);
+        Ok(next.saturating_sub(block).min(count))
     }
 
     /// The next place from a byte on that holds data, or does not. The end of the file counts as a hole.
@@ -355,7 +367,8 @@ impl Fs {
                 if what == Seek::Hole {
                     return Ok(at.max(block.byte_at()));
                 }
-                let rows = core.state.rows(ino, chunk, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
+                // From the next chunk on: a damaged filter may deny a row that the scan finds.
+                let rows = core.state.rows(ino, chunk + 1, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
                 match rows.first() {
                     Some((chunk, _)) => block = FileBlock(chunk * CHUNK_BLOCKS),
                     None => return Err(Errno::NoSuchRange.into()),

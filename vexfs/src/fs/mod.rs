@@ -16,8 +16,9 @@
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount` | opening: tables, journal, and what a crash left |
-//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree` | what front ends call |
+//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
+mod admin;
 pub mod apply;
 mod checkpoint;
 mod directory;
@@ -52,5 +53,7 @@ pub const MAX_LINKS: u32 = 65_535;
 pub const MAX_XATTR_VALUE: usize = 65_536;
 /// Longest name of an extended attribute, namespace included.
 pub const MAX_XATTR_NAME: usize = 255;
+/// Blocks that one operation may preallocate or share: more is done in steps. Bounds what a forged operation can cost.
+pub const MAX_STEP_BLOCKS: u64 = 32_768;
 /// Rows that collapsing or inserting may move at once: 8 GiB of file without holes.
 pub const MAX_MOVED_ROWS: usize = 65_536;

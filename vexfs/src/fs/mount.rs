@@ -18,14 +18,15 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::checksum::Crc;
+use crate::data::CHUNK_BLOCKS;
 use crate::disk::Disk;
 use crate::error::{Damage, Error, Result};
 use crate::journal::{self, Journal, Log, Verdict};
 use crate::meta::base::{Base, Settings};
 use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
-use crate::space::shared::SharedGroups;
-use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
+use crate::space::shared::{References, SharedGroups};
+use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
 use super::apply::apply;
 use super::engine::{Core, Fs, Limits};
@@ -215,7 +216,7 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     let groups = (SharedKey { group: 0 }, SharedKey { group: u64::MAX });
     let mut trouble = Ok(());
     tables.shared.visit(&base, &groups.0, &groups.1, |key, _| {
-        if key.group > superblock.total_blocks {
+        if key.group > References::group_of(Block(superblock.total_blocks)) {
             trouble = Err(Damage::new(
                 format_args!("references of group {}", key.group),
                 "beyond the pool",
@@ -293,12 +294,13 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
 }
 
 /// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
-/// not started since, nothing was lost.
+/// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
+/// must not decide how much is read.
 fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_boot: bool) -> Result<bool> {
     for operation in operations {
         let arrived = match operation {
             Op::Write { checksums, .. } if checksums.is_empty() => same_boot,
-            Op::Write { runs, checksums, .. } => {
+            Op::Write { runs, checksums, .. } if blocks_of(runs) == checksums.len() as u64 => {
                 let mut checksums = checksums.iter();
                 blocks_match(disk, runs, pool_blocks, |block| {
                     checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
@@ -306,7 +308,7 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_b
             }
             Op::WritePacked {
                 runs, bytes, checksum, ..
-            } => {
+            } if blocks_of(runs) < CHUNK_BLOCKS => {
                 let mut packed = Vec::new();
                 let read = blocks_match(disk, runs, pool_blocks, |block| {
                     packed.extend_from_slice(block);
@@ -323,6 +325,10 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_b
         }
     }
     Ok(true)
+}
+
+fn blocks_of(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| u64::from(run.count)).sum()
 }
 
 /// Reads blocks and asks about each; false if one does not match or cannot be read.

@@ -342,7 +342,8 @@ impl Fs {
         let stale = inode.accessed <= inode.modified
             || inode.accessed <= inode.changed
             || now.seconds().saturating_sub(inode.accessed.seconds()) >= DAY;
-        if !stale || inode.flags.has(FileFlags::NO_ATIME) {
+        // A read does not wait for room in the journal, and must not use up what changes count on.
+        if !stale || inode.flags.has(FileFlags::NO_ATIME) || core.is_stuffed() {
             return Ok(());
         }
         core.perform(&[Op::SetAttributes {
@@ -355,7 +356,8 @@ impl Fs {
             accessed: now,
             modified: now,
             changed: now,
-        }])
+        }])?;
+        self.shared.request_checkpoint(core)
     }
 
     /// What a symbolic link points to.

@@ -440,6 +440,9 @@ impl State {
 
     /// One more place refers to a block that is in use.
     pub(super) fn share_block(&mut self, block: Block) -> Result<()> {
+        if !self.space.is_committed(block) {
+            return Err(Damage::new(block, "a file names it, but it is not in use"));
+        }
         let key = SharedKey {
             group: References::group_of(block),
         };

@@ -2,11 +2,12 @@
 
 //! Cloning a whole directory tree: a snapshot that shares every block with the original.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Errno, Result};
 use crate::units::Ino;
 
+use super::apply::Chain;
 use super::engine::Fs;
 use super::namespace::{Attributes, NewFile, SetAttributes};
 use super::op::xattr;
@@ -55,6 +56,7 @@ impl Fs {
 
     fn forbid_inside(&self, source: Ino, parent: Ino) -> Result<()> {
         let mut at = parent;
+        let mut chain = Chain::new(parent);
         loop {
             if at == source {
                 return Err(Errno::Invalid.into());
@@ -63,6 +65,7 @@ impl Fs {
                 return Ok(());
             }
             at = self.attributes(at)?.inode.parent;
+            chain.goes_on(at)?;
         }
     }
 
@@ -80,6 +83,7 @@ impl Fs {
         // Depth is bounded by the heap, not by the stack: directories to do are kept in a list.
         let top = self.clone_one(source, parent, name, now, links)?;
         let mut pending = vec![(source.ino, top.ino)];
+        let mut seen = HashSet::from([source.ino]);
         while let Some((from, to)) = pending.pop() {
             if !self.attributes(from)?.inode.is_directory() {
                 continue;
@@ -88,6 +92,9 @@ impl Fs {
                 if let Some(&copy) = links.get(&entry.ino) {
                     self.link(copy, to, &entry.name, now)?;
                     continue;
+                }
+                if entry.kind == Kind::Directory {
+                    meet(&mut seen, entry.ino)?;
                 }
                 let child = self.attributes(entry.ino)?;
                 let copy = self.clone_one(&child, to, &entry.name, now, links)?;
@@ -173,6 +180,7 @@ impl Fs {
         }
         // A directory is removed when it is met again empty.
         let mut pending: Vec<(Ino, Ino, Box<[u8]>)> = vec![(parent, top.ino, name.into())];
+        let mut seen = HashSet::from([top.ino]);
         while let Some((parent, directory, name)) = pending.last().cloned() {
             let some = self.list(directory, 2, 1024)?;
             if some.is_empty() {
@@ -182,6 +190,7 @@ impl Fs {
             }
             for entry in some {
                 if entry.kind == Kind::Directory {
+                    meet(&mut seen, entry.ino)?;
                     pending.push((directory, entry.ino, entry.name));
                 } else {
                     self.unlink(directory, &entry.name, now)?;
@@ -189,5 +198,15 @@ impl Fs {
             }
         }
         Ok(())
+    }
+}
+
+/// Notes that a walk met a directory. One that is met twice was moved by somebody, or is its own ancestor in a damaged
+/// pool, where the walk would not end.
+fn meet(seen: &mut HashSet<Ino>, directory: Ino) -> Result<()> {
+    if seen.insert(directory) {
+        Ok(())
+    } else {
+        Err(Errno::TooDeep.into())
     }
 }
