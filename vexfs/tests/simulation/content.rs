@@ -13,7 +13,7 @@ pub const PAGE: u64 = 4096;
 const PAGE_BYTES: usize = PAGE as usize;
 
 struct Page {
-    bytes: [u8; PAGE_BYTES],
+    bytes: Box<[u8; PAGE_BYTES]>,
     print: u64,
 }
 
@@ -70,11 +70,11 @@ impl Content {
         }
     }
 
-    fn put(&mut self, number: u64, bytes: [u8; PAGE_BYTES]) {
+    fn put(&mut self, number: u64, bytes: Box<[u8; PAGE_BYTES]>) {
         if bytes.iter().all(|&byte| byte == 0) {
             self.pages.remove(&number);
         } else {
-            let print = page_print(&bytes);
+            let print = page_print(&*bytes);
             self.pages.insert(number, Arc::new(Page { bytes, print }));
         }
     }
@@ -82,7 +82,10 @@ impl Content {
     fn overlay(&mut self, at: u64, length: usize, from: impl Fn(usize, usize) -> Vec<u8>) {
         let mut changed = Vec::new();
         self.pieces(at, length, |number, inside, offset, count| {
-            let mut bytes = self.pages.get(&number).map_or([0; PAGE_BYTES], |page| page.bytes);
+            let mut bytes = self
+                .pages
+                .get(&number)
+                .map_or_else(|| Box::new([0; PAGE_BYTES]), |page| page.bytes.clone());
             bytes[inside..inside + count].copy_from_slice(&from(offset, count));
             changed.push((number, bytes));
         });

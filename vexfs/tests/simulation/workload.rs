@@ -250,6 +250,10 @@ impl Generator {
     }
 
     /// The next action. The number after each is how often it happens, of 1000.
+    #[expect(
+        clippy::same_functions_in_if_condition,
+        reason = "the lot changes between the conditions"
+    )]
     pub fn action(&mut self) -> Action {
         let mut lot = self.below(1000);
         let mut share = |often: u64| {

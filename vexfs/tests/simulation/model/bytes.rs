@@ -158,10 +158,8 @@ impl Model {
         let (end, to_end) = (end_of(at, length), end_of(to_at, length));
         reasons.when(end.is_none() || to_end.is_none(), Errno::FileTooLarge);
         let (end, to_end) = (end.unwrap_or(LONGEST), to_end.unwrap_or(LONGEST));
-        reasons.when(
-            !at.is_multiple_of(PAGE) || !to_at.is_multiple_of(PAGE) || end > source_size,
-            Errno::Invalid,
-        );
+        let aligned = at.is_multiple_of(PAGE) && to_at.is_multiple_of(PAGE);
+        reasons.when(!aligned || end > source_size, Errno::Invalid);
         let whole = length % PAGE == 0 || end == source_size && to_end >= target.size();
         reasons.when(!whole, Errno::Invalid);
         reasons.when(from == to && at < to_end && to_at < end && length > 0, Errno::Invalid);

@@ -197,11 +197,7 @@ impl Model {
     /// Refuses what has protected files in it: how far that would get depends on the order of removal.
     pub fn remove_tree(&mut self, slot: Slot<'_>, now: Timestamp) -> Outcome<()> {
         let top = self.state.find(slot.directory, slot.name).unwrap_or(0);
-        let slots: Vec<(Id, Vec<u8>, Id)> = if self.state.nodes.contains_key(&top) {
-            self.slots_below(top)
-        } else {
-            Vec::new()
-        };
+        let slots: Vec<(Id, Vec<u8>, Id)> = if top == 0 { Vec::new() } else { self.slots_below(top) };
         if slots.is_empty() {
             let is_directory = top != 0 && self.state.node(top).is_directory();
             self.check_removal(slot, is_directory)?;
