@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use vexfs::checksum::Crc;
-use vexfs::fs::{Fs, Source};
 use vexfs::fs::record::Kind;
+use vexfs::fs::{Fs, Source};
 use vexfs::units::{FileBlock, Ino, blocks_for};
 
 /// See the module.
@@ -48,7 +48,14 @@ pub(crate) fn all(fs: &Fs) -> String {
         }
         for name in fs.list_xattrs(ino).unwrap() {
             let value = fs.get_xattr(ino, &name).unwrap();
-            write!(out, ", {} = {} bytes {:08x}", String::from_utf8_lossy(&name), value.len(), Crc::of(&value).0).unwrap();
+            write!(
+                out,
+                ", {} = {} bytes {:08x}",
+                String::from_utf8_lossy(&name),
+                value.len(),
+                Crc::of(&value).0
+            )
+            .unwrap();
         }
         out.push('\n');
     }
@@ -69,7 +76,14 @@ fn content(fs: &Fs, ino: Ino, size: u64) -> String {
         };
         let mut bytes = vec![0; usize::try_from(extent.count * 4096).unwrap()];
         let length = fs.read(ino, extent.at.byte_at(), &mut bytes).unwrap();
-        write!(out, " {kind} {}+{} {:08x}", extent.at.0, extent.count, Crc::of(&bytes[..length]).0).unwrap();
+        write!(
+            out,
+            " {kind} {}+{} {:08x}",
+            extent.at.0,
+            extent.count,
+            Crc::of(&bytes[..length]).0
+        )
+        .unwrap();
     }
     out
 }

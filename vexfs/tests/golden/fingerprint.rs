@@ -16,8 +16,8 @@ use vexfs::error::Result;
 use vexfs::fs::name;
 use vexfs::fs::op::Op;
 use vexfs::fs::record::{
-    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, FileFlags, GroupKey, Inode, InodeKey, Kind, Orphan, OrphanKey, RowKey,
-    SharedKey, Timestamp, Totals, TotalsKey,
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, FileFlags, GroupKey, Inode, InodeKey, Kind, Orphan, OrphanKey,
+    RowKey, SharedKey, Timestamp, Totals, TotalsKey,
 };
 use vexfs::journal::Journal;
 use vexfs::meta::base::{Base, BlockSource, Settings};
@@ -93,7 +93,14 @@ fn superblock(out: &mut String) {
 fn keys(out: &mut String) {
     let ino = Ino(0x0102);
     line(out, "key of an inode", &encode_key(&InodeKey { ino }));
-    line(out, "key of an entry", &encode_key(&EntryKey { directory: ino, cookie: 0x0304 }));
+    line(
+        out,
+        "key of an entry",
+        &encode_key(&EntryKey {
+            directory: ino,
+            cookie: 0x0304,
+        }),
+    );
     line(out, "key of a row", &encode_key(&RowKey { ino, chunk: 5 }));
     let name = b"user.name".as_slice().into();
     line(out, "key of an attribute", &encode_key(&AttributeKey { ino, name }));
@@ -152,7 +159,10 @@ fn records(out: &mut String) {
             runs: vec![Run::new(Block(700), 1), Run::new(Block(800), 1)],
         });
         for index in 0..4 {
-            map.set(8 + 6 * usize::from(unit) + usize::from(index), Ptr::Packed { unit, index });
+            map.set(
+                8 + 6 * usize::from(unit) + usize::from(index),
+                Ptr::Packed { unit, index },
+            );
         }
     }
     record(out, "row of blocks", &Row::Map(map));
@@ -193,7 +203,12 @@ fn examples() -> Vec<Op<'static>> {
             name,
             target: b"target",
         },
-        Op::Link { ino, parent, time, name },
+        Op::Link {
+            ino,
+            parent,
+            time,
+            name,
+        },
         Op::Unlink { parent, time, name },
         Op::RemoveDirectory { parent, time, name },
         Op::Rename {
@@ -250,7 +265,13 @@ fn examples() -> Vec<Op<'static>> {
             time,
             runs,
         },
-        Op::Preallocate { ino, from, count, end, time },
+        Op::Preallocate {
+            ino,
+            from,
+            count,
+            end,
+            time,
+        },
         Op::Punch { ino, from, count, time },
         Op::Collapse { ino, from, count, time },
         Op::Insert { ino, from, count, time },
@@ -264,7 +285,12 @@ fn examples() -> Vec<Op<'static>> {
             time,
         },
         Op::Purge { ino, until: 0x35 },
-        Op::Adopt { ino, parent, time, name },
+        Op::Adopt {
+            ino,
+            parent,
+            time,
+            name,
+        },
     ]
 }
 
@@ -272,14 +298,21 @@ fn operations(out: &mut String) {
     for (index, operation) in examples().iter().enumerate() {
         let mut bytes = Vec::new();
         operation.encode(&mut bytes);
-        assert_eq!(usize::from(bytes[0]), index + 1, "one example of every operation, in order");
+        assert_eq!(
+            usize::from(bytes[0]),
+            index + 1,
+            "one example of every operation, in order"
+        );
         line(out, operation.name(), &bytes);
     }
     // Whoever adds an operation adds an example.
     let next = u8::try_from(examples().len() + 1).unwrap();
     let bytes = [&[next][..], &[0; 200]].concat();
     let unknown = vexfs::fs::op::decode_transaction(&bytes);
-    assert!(unknown.is_err_and(|error| error.to_string().starts_with("operation ")), "operation {next} has no example");
+    assert!(
+        unknown.is_err_and(|error| error.to_string().starts_with("operation ")),
+        "operation {next} has no example"
+    );
 }
 
 fn journal(out: &mut String) {
@@ -323,7 +356,9 @@ fn tables(out: &mut String) {
     let keys = (0_u8..24).map(|key| vec![9, key, b'k']);
     let entries = keys.map(|key| (key.clone(), Some(values[usize::from(key[1] % 4)].clone())));
     change.write_run(entries).unwrap();
-    change.write_run([(vec![9, 3, b'k'], None::<Vec<u8>>), (vec![9, 4], Some(vec![5]))]).unwrap();
+    change
+        .write_run([(vec![9, 3, b'k'], None::<Vec<u8>>), (vec![9, 4], Some(vec![5]))])
+        .unwrap();
     let prepared = change.prepare().unwrap();
     let manifest = prepared.manifest();
     let blocks = *source.0.lock();
@@ -332,7 +367,11 @@ fn tables(out: &mut String) {
         disk.read(Block(at).byte_at(), &mut page).unwrap();
         // Of most of a page its own checksum tells.
         let length = page.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        line(out, &format!("block {at} of tables, its beginning"), &page[..length.min(160)]);
+        line(
+            out,
+            &format!("block {at} of tables, its beginning"),
+            &page[..length.min(160)],
+        );
     }
     writeln!(out, "manifest: {manifest:?}").unwrap();
 }

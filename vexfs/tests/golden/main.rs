@@ -50,7 +50,10 @@ fn compare(file: &str, text: &str) {
         return;
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
-    let differing = expected.lines().zip(text.lines()).find(|(expected, found)| expected != found);
+    let differing = expected
+        .lines()
+        .zip(text.lines())
+        .find(|(expected, found)| expected != found);
     assert!(
         expected == text,
         "{WHAT_TO_DO}.\n{file}, first difference:\n  was {:?}\n  is  {:?}",
@@ -72,20 +75,30 @@ fn generate() -> MemDisk {
     let shared: Arc<dyn Disk> = Arc::clone(&disk) as Arc<dyn Disk>;
     let fs = images::mount(&shared, Access::ReadWrite).unwrap();
     images::every_kind(&fs, Ino::ROOT, lines);
-    let many = fs.create(Ino::ROOT, b"many", &images::new(vexfs::fs::record::Kind::Directory)).unwrap().ino;
+    let many = fs
+        .create(Ino::ROOT, b"many", &images::new(vexfs::fs::record::Kind::Directory))
+        .unwrap()
+        .ino;
     for number in 0..200 {
         let name = format!("file {number}");
-        let ino = fs.create(many, name.as_bytes(), &images::new(vexfs::fs::record::Kind::File)).unwrap().ino;
+        let ino = fs
+            .create(many, name.as_bytes(), &images::new(vexfs::fs::record::Kind::File))
+            .unwrap()
+            .ino;
         fs.write(ino, 0, name.as_bytes(), images::NOW).unwrap();
         if number % 40 == 0 {
             fs.checkpoint().unwrap();
         }
     }
     for number in (0..200).step_by(3) {
-        fs.unlink(many, format!("file {number}").as_bytes(), images::NOW).unwrap();
+        fs.unlink(many, format!("file {number}").as_bytes(), images::NOW)
+            .unwrap();
     }
     fs.checkpoint().unwrap();
-    let journal = fs.create(Ino::ROOT, b"journal", &images::new(vexfs::fs::record::Kind::Directory)).unwrap().ino;
+    let journal = fs
+        .create(Ino::ROOT, b"journal", &images::new(vexfs::fs::record::Kind::Directory))
+        .unwrap()
+        .ino;
     images::every_kind(&fs, journal, lines);
     let ino = fs.lookup(Ino::ROOT, b"clone of plain").unwrap().ino;
     fs.hold(ino).unwrap();
@@ -102,8 +115,12 @@ fn lines(length: usize, seed: u64) -> Vec<u8> {
 }
 
 fn versions() -> Vec<String> {
-    let files = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut versions: Vec<String> = files.filter_map(|name| name.strip_suffix(".img.zst").map(str::to_owned)).collect();
+    let files = fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut versions: Vec<String> = files
+        .filter_map(|name| name.strip_suffix(".img.zst").map(str::to_owned))
+        .collect();
     versions.sort();
     versions
 }
@@ -116,7 +133,11 @@ fn pools_of_every_version_open_and_hold_what_they_held() {
         let mut bytes = vec![0; usize::try_from(disk.size_bytes()).unwrap()];
         disk.read(0, &mut bytes).unwrap();
         let packed = zstd::bulk::compress(&bytes, 19).unwrap();
-        assert!(packed.len() < 100 << 10, "{} bytes are too many for the repository", packed.len());
+        assert!(
+            packed.len() < 100 << 10,
+            "{} bytes are too many for the repository",
+            packed.len()
+        );
         fs::write(directory().join(format!("{present}.img.zst")), packed).unwrap();
     }
     assert!(versions().contains(&present), "no pool of {present}: {WHAT_TO_DO}");
@@ -129,7 +150,12 @@ fn pools_of_every_version_open_and_hold_what_they_held() {
         // Opened for writing, closed, opened again: the orphans went, the files did not.
         images::mount(&disk, Access::ReadWrite).unwrap().close().unwrap();
         let closed = describe::all(&images::mount(&disk, Access::ReadWrite).unwrap());
-        let files = |text: &str| text.lines().filter(|line| line.starts_with('/')).collect::<Vec<_>>().join("\n");
+        let files = |text: &str| {
+            text.lines()
+                .filter(|line| line.starts_with('/'))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         assert_eq!(files(&as_found), files(&closed), "{version}");
     }
 }
@@ -137,7 +163,10 @@ fn pools_of_every_version_open_and_hold_what_they_held() {
 #[test]
 fn a_present_pool_describes_itself_as_the_golden_one() {
     let disk: Arc<dyn Disk> = Arc::new(generate());
-    compare(&format!("v{}.txt", version()), &describe::all(&images::mount(&disk, Access::ReadOnly).unwrap()));
+    compare(
+        &format!("v{}.txt", version()),
+        &describe::all(&images::mount(&disk, Access::ReadOnly).unwrap()),
+    );
 }
 
 #[test]

@@ -49,14 +49,22 @@ fn base_of(disk: &Arc<dyn Disk>, pool: &Pool) -> Base {
         page_cache_bytes: 1 << 20,
         ..Settings::for_pool(superblock.total_blocks)
     };
-    Base::open(Arc::clone(disk), superblock.total_blocks, &superblock.manifest, settings).unwrap()
+    Base::open(
+        Arc::clone(disk),
+        superblock.total_blocks,
+        &superblock.manifest,
+        settings,
+    )
+    .unwrap()
 }
 
 fn records(image: Image) -> Records {
     let disk: Arc<dyn Disk> = Arc::new(image.snapshot());
     let base = base_of(&disk, &open(&disk));
     let scan = base.scan(&[0], &[0xff]).unwrap();
-    let all: Records = scan.map(|entry| entry.map(|(key, value)| (key, value.to_vec())).unwrap()).collect();
+    let all: Records = scan
+        .map(|entry| entry.map(|(key, value)| (key, value.to_vec())).unwrap())
+        .collect();
     // Of many alike, some: every kind is to be met often.
     let mut kinds = [0; 256];
     let mut random = SplitMix64::new(1);
@@ -107,7 +115,11 @@ fn forge(random: &mut SplitMix64, all: &Records) -> (Vec<u8>, Option<Vec<u8>>) {
     // Tags in equal parts, since most records are inodes and entries.
     let tag = 1 + random.below(8).to_le_bytes()[0];
     let of_tag: Vec<_> = all.iter().filter(|(key, _)| key[0] == tag).collect();
-    let (key, value) = if of_tag.is_empty() { pick(random, all) } else { *pick(random, &of_tag) };
+    let (key, value) = if of_tag.is_empty() {
+        pick(random, all)
+    } else {
+        *pick(random, &of_tag)
+    };
     let (mut key, mut value) = (key.clone(), value.clone());
     match random.below(12) {
         0 => return (key, None),
@@ -136,8 +148,10 @@ fn forge(random: &mut SplitMix64, all: &Records) -> (Vec<u8>, Option<Vec<u8>>) {
 
 #[test]
 fn records_may_say_anything() {
-    let images: Vec<(Image, Records)> =
-        [Image::Rich, Image::Aged].into_iter().map(|image| (image, records(image))).collect();
+    let images: Vec<(Image, Records)> = [Image::Rich, Image::Aged]
+        .into_iter()
+        .map(|image| (image, records(image)))
+        .collect();
     limits::all(limits::cases(900).map(|seed| {
         let mut random = SplitMix64::new(seed);
         let (image, all) = pick(&mut random, &images);
@@ -146,7 +160,10 @@ fn records_may_say_anything() {
         let case = move || {
             walk::use_it(put(image.snapshot(), changed), seed);
         };
-        (format!("records, {image:?}, seed {seed}"), Box::new(case) as Box<dyn FnOnce()>)
+        (
+            format!("records, {image:?}, seed {seed}"),
+            Box::new(case) as Box<dyn FnOnce()>,
+        )
     }));
 }
 
@@ -254,7 +271,10 @@ fn transactions(image: Image) -> Vec<Vec<u8>> {
 #[test]
 fn transactions_may_say_anything() {
     // An aged pool was closed: its journal has room for what is appended. Numbers of files are the same in all pools.
-    let all: Vec<Vec<u8>> = [Image::Rich, Image::Journal].into_iter().flat_map(transactions).collect();
+    let all: Vec<Vec<u8>> = [Image::Rich, Image::Journal]
+        .into_iter()
+        .flat_map(transactions)
+        .collect();
     limits::all(limits::cases(900).map(|seed| {
         let mut random = SplitMix64::new(seed);
         let image = *pick(&mut random, &[Image::Rich, Image::Aged, Image::Fresh, Image::Journal]);
@@ -281,7 +301,10 @@ fn transactions_may_say_anything() {
         let case = move || {
             walk::use_it(append(image.snapshot(), &forged, durable), seed);
         };
-        (format!("transactions, {image:?}, seed {seed}"), Box::new(case) as Box<dyn FnOnce()>)
+        (
+            format!("transactions, {image:?}, seed {seed}"),
+            Box::new(case) as Box<dyn FnOnce()>,
+        )
     }));
 }
 
@@ -308,13 +331,54 @@ fn operations_of_any_size_cost_little() {
         checksums: Vec::new(),
     };
     let huge = [
-        vec![Op::Preallocate { ino: sparse, from, count, end, time }],
-        vec![Op::Punch { ino: sparse, from, count, time }],
-        vec![Op::Collapse { ino: sparse, from, count: (1 << 38) - 1, time }],
-        vec![Op::Insert { ino: plain, from, count, time }],
-        vec![Op::Clone { from: sparse, from_block: from, to: plain, to_block: from, count, end, time }],
-        vec![Op::Clone { from: sparse, from_block: from, to: plain, to_block: from, count: 1 << 40, end, time }],
-        vec![Op::Truncate { ino: plain, size: u64::MAX, time }],
+        vec![Op::Preallocate {
+            ino: sparse,
+            from,
+            count,
+            end,
+            time,
+        }],
+        vec![Op::Punch {
+            ino: sparse,
+            from,
+            count,
+            time,
+        }],
+        vec![Op::Collapse {
+            ino: sparse,
+            from,
+            count: (1 << 38) - 1,
+            time,
+        }],
+        vec![Op::Insert {
+            ino: plain,
+            from,
+            count,
+            time,
+        }],
+        vec![Op::Clone {
+            from: sparse,
+            from_block: from,
+            to: plain,
+            to_block: from,
+            count,
+            end,
+            time,
+        }],
+        vec![Op::Clone {
+            from: sparse,
+            from_block: from,
+            to: plain,
+            to_block: from,
+            count: 1 << 40,
+            end,
+            time,
+        }],
+        vec![Op::Truncate {
+            ino: plain,
+            size: u64::MAX,
+            time,
+        }],
         vec![write(bare, vec![pool; 80_000])],
         vec![write(bare, vec![Run::new(Block(5), u32::MAX - 5)])],
         (0..3000).map(|_| write(bare, vec![pool])).collect(),
@@ -329,16 +393,22 @@ fn operations_of_any_size_cost_little() {
             time,
             runs: vec![pool; 40_000],
         }],
-        vec![Op::Purge { ino: plain, until: u64::MAX }],
+        vec![Op::Purge {
+            ino: plain,
+            until: u64::MAX,
+        }],
     ];
     limits::all(huge.into_iter().map(|operations| {
         let name = format!("{} of {}", operations.len(), operations[0].name());
         let mut bytes = Vec::new();
         operations.iter().for_each(|operation| operation.encode(&mut bytes));
-        assert_eq!(decode_transaction(&bytes).map(|decoded| decoded.len()).ok(), match operations[0] {
-            Op::Write { ref runs, .. } if runs[0].count > 1 << 20 => Some(1),
-            _ => Some(operations.len()),
-        });
+        assert_eq!(
+            decode_transaction(&bytes).map(|decoded| decoded.len()).ok(),
+            match operations[0] {
+                Op::Write { ref runs, .. } if runs[0].count > 1 << 20 => Some(1),
+                _ => Some(operations.len()),
+            }
+        );
         let case = move || {
             walk::use_it(append(Image::Rich.snapshot(), &[bytes], false), 1);
         };
