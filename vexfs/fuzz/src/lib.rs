@@ -26,5 +26,4 @@ mod images;
 #[expect(dead_code, reason = "shared with the tests, which use all of it")]
 mod layout;
 #[path = "../../tests/hostile/walk.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use all of it")]
 mod walk;

@@ -185,6 +185,7 @@ fn records(out: &mut String) {
 }
 
 /// One of each, every field different from the others.
+#[expect(clippy::too_many_lines, reason = "one example of each")]
 fn examples() -> Vec<Op<'static>> {
     let (ino, parent, time) = (Ino(0x21), Ino(0x22), Timestamp(0x0102_0304));
     let (from, count, end) = (FileBlock(0x31), 0x32, 0x33);

@@ -25,8 +25,11 @@ use crate::images::Image;
 use crate::layout::{self, Layout};
 use crate::walk;
 
+/// What a target does with its bytes.
+pub type Body = fn(&[u8]);
+
 /// The names of the targets, and what they do.
-pub const ALL: [(&str, fn(&[u8])); 5] = [
+pub const ALL: [(&str, Body); 5] = [
     ("superblock", superblock),
     ("journal", journal),
     ("tables", tables),
@@ -169,7 +172,9 @@ pub fn decoding(bytes: &[u8]) {
     key::<AttributeKey>(bytes);
     let mut again = Vec::new();
     if let Ok(operations) = decode_transaction(bytes) {
-        operations.iter().for_each(|operation| operation.encode(&mut again));
+        for operation in &operations {
+            operation.encode(&mut again);
+        }
         assert_eq!(again, bytes, "a transaction has two encodings");
     }
     for algorithm in [Algorithm::Lz4, Algorithm::Zstd] {
@@ -180,7 +185,9 @@ pub fn decoding(bytes: &[u8]) {
     let mut varints = || -> Result<Vec<u64>, DecodeError> { (0..3).map(|_| reader.varint("number")).collect() };
     if let Ok(numbers) = varints() {
         let mut again = Vec::new();
-        numbers.iter().for_each(|number| again.put_varint(*number));
+        for number in numbers {
+            again.put_varint(number);
+        }
         assert!(again.len() <= bytes.len(), "varints grow");
     }
 }

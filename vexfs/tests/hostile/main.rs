@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `raw` | anything anywhere; checksums find most of it |
 //! | `sealed` | in superblocks, journal batches, manifests and pages, with every checksum above it made right again |
-//! | `forged` | records and operations of impossible content, written by the engine's own code |
+//! | `forged`, `operations` | records and operations of impossible content, written by the engine's own code |
 //! | `bodies`, `fuzz` | the bodies of the fuzz targets in `vexfs/fuzz`, over random bytes and a small corpus |
 //!
 //! A case is a number. What fails names it; `VEXFS_HOSTILE_SEED=<first> VEXFS_HOSTILE_CASES=1 cargo test -p vexfs --test
@@ -21,6 +21,7 @@ mod fuzz;
 mod images;
 mod layout;
 mod limits;
+mod operations;
 mod raw;
 mod sealed;
 mod walk;
