@@ -4,6 +4,8 @@
 //!
 //! `cargo bench -p vexfs --bench footprint -- [files to open with, default 5000000]`
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -39,10 +41,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn main() {
-    let files = std::env::args()
-        .filter_map(|word| word.parse().ok())
-        .next()
-        .unwrap_or(5_000_000);
+    let files = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(5_000_000);
     empty_files();
     opening(files);
     replay();

@@ -7,6 +7,8 @@
 //!
 //! The pool lies in the first directory. `cargo xtask bench engine` prepares directories on ext4 and btrfs and runs this.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod support;
 
 use std::fs::{File, OpenOptions};
@@ -166,7 +168,7 @@ fn measure(subject: &mut dyn Subject, work: usize) -> f64 {
                     subject.fsync();
                 }
             }
-            count as f64 / start.elapsed().as_secs_f64()
+            f64::from(count) / start.elapsed().as_secs_f64()
         }
         4 => {
             subject.open("sequential");

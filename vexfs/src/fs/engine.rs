@@ -53,6 +53,7 @@ pub(super) struct Shared {
 }
 
 /// What the lock guards.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Core {
     pub(super) state: State,
     pub(super) journal: Journal,

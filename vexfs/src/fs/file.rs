@@ -15,7 +15,7 @@
 use crate::checksum::Crc;
 use crate::data::compress::Algorithm;
 use crate::data::row::{INLINE_BYTES, Ptr, Row, Unit};
-use crate::data::{CHUNK_BLOCKS, chunk_of};
+use crate::data::{CHUNK_BLOCKS, CHUNK_LEN, chunk_of};
 use crate::disk::Disk;
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, Block, FileBlock, Ino, Run, blocks_for};
@@ -164,12 +164,12 @@ fn push(extents: &mut Vec<Extent>, at: FileBlock, count: u64, source: Source) {
 
 impl Fs {
     /// Reads bytes of a file; returns how many there were.
-    pub fn read(&self, ino: Ino, at: u64, into: &mut [u8]) -> Result<usize> {
+    pub fn read(&self, ino: Ino, at: u64, buffer: &mut [u8]) -> Result<usize> {
         for _ in 0..ATTEMPTS {
             let (extents, length, first) = {
                 let mut core = self.core();
                 let inode = core.regular(ino)?;
-                let length = inode.size.saturating_sub(at).min(into.len() as u64);
+                let length = inode.size.saturating_sub(at).min(buffer.len() as u64);
                 if length == 0 {
                     return Ok(0);
                 }
@@ -178,7 +178,7 @@ impl Fs {
                 (core.map(ino, first, count)?, length, first)
             };
             let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let Some(target) = into.get_mut(..length) else {
+            let Some(target) = buffer.get_mut(..length) else {
                 return Err(Errno::Invalid.into());
             };
             let read = self.fill(&extents, at, target);
@@ -421,7 +421,7 @@ impl Fs {
         let mut rest = content;
         while !rest.is_empty() {
             let (_, index) = chunk_of(at);
-            let room = (CHUNK_BLOCKS as usize - index) * BLOCK_SIZE;
+            let room = (CHUNK_LEN - index) * BLOCK_SIZE;
             let (now_bytes, later) = rest.split_at(room.min(rest.len()));
             let count = now_bytes.len() / BLOCK_SIZE;
             let packed = if count >= 2 { algorithm.pack(now_bytes) } else { None };
@@ -520,9 +520,9 @@ impl Core {
         }
         let count = last.0 - first.0 + 1;
         let mut edges = Vec::new();
-        let starts_inside = at % BLOCK_SIZE as u64 != 0;
+        let starts_inside = !at.is_multiple_of(BLOCK_SIZE as u64);
         // A last block that is written up to the end of the file is zeros beyond.
-        let ends_inside = end % BLOCK_SIZE as u64 != 0 && end < inode.size;
+        let ends_inside = !end.is_multiple_of(BLOCK_SIZE as u64) && end < inode.size;
         for (wanted, block) in [
             (starts_inside || count == 1 && ends_inside, first),
             (count > 1 && ends_inside, last),
@@ -531,7 +531,7 @@ impl Core {
                 edges.extend(self.map(ino, block, 1)?);
             }
         }
-        if edges.is_empty() && end % BLOCK_SIZE as u64 != 0 {
+        if edges.is_empty() && !end.is_multiple_of(BLOCK_SIZE as u64) {
             // Nothing to keep, but the block must be filled up.
             edges.extend(self.map(ino, last, 1)?.into_iter().map(|extent| Extent {
                 source: extent.source,

@@ -92,7 +92,7 @@ impl Fs {
                 } else {
                     at >= size
                 };
-                if at % BLOCK != 0 || length % BLOCK != 0 || outside {
+                if !at.is_multiple_of(BLOCK) || !length.is_multiple_of(BLOCK) || outside {
                     return Err(Errno::Invalid.into());
                 }
                 self.spill(ino, now)?;
@@ -281,7 +281,6 @@ impl Fs {
 
     /// Makes a range of one file the content of a range of another, without copying. Offsets are multiples of the block
     /// size; so is the length, or the range ends where the source ends.
-    #[expect(clippy::too_many_arguments, reason = "the arguments of FICLONERANGE")]
     pub fn clone_range(&self, from: Ino, at: u64, to: Ino, to_at: u64, length: u64, now: Timestamp) -> Result<()> {
         let source_size = {
             let mut core = self.core();
@@ -302,7 +301,7 @@ impl Fs {
             return Err(Errno::FileTooLarge.into());
         };
         let whole = length % BLOCK == 0 || end == source_size && to_end >= target_size;
-        if at % BLOCK != 0 || to_at % BLOCK != 0 || end > source_size || !whole {
+        if !at.is_multiple_of(BLOCK) || !to_at.is_multiple_of(BLOCK) || end > source_size || !whole {
             return Err(Errno::Invalid.into());
         }
         if length == 0 {

@@ -43,11 +43,7 @@ impl Timestamp {
     }
 
     /// What is left of a second.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "below 10^9 and not negative"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "below 10^9 and not negative")]
     pub const fn nanos(self) -> u32 {
         self.0.rem_euclid(1_000_000_000) as u32
     }

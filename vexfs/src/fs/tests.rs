@@ -52,7 +52,9 @@ fn read_all(fs: &Fs, ino: Ino) -> Vec<u8> {
 }
 
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
-    (0..length).map(|index| (index / 7 % 251) as u8 ^ seed).collect()
+    (0..length)
+        .map(|index| (index / 7 % 251).to_le_bytes()[0] ^ seed)
+        .collect()
 }
 
 #[test]
@@ -279,10 +281,10 @@ fn the_smallest_journal_takes_changes() {
 
 #[test]
 fn reading_alone_never_overruns_the_journal() {
+    const DAY: i64 = 86_400_000_000_000;
     let disk = pool(16);
     let fs = open(&disk);
     let ino = fs.create(Ino::ROOT, b"read", &file(0o644)).unwrap().ino;
-    const DAY: i64 = 86_400_000_000_000;
     for day in 1..20_000 {
         fs.touch_accessed(ino, Timestamp(NOW.0 + day * DAY)).unwrap();
         let used = fs.statistics().journal_bytes;

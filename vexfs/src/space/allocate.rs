@@ -13,6 +13,10 @@
 //! taken one after the other lies one after the other. Other runs are looked for within groups; one found may go on into
 //! the next group.
 //!
+//! What was never used comes last for short runs without a goal ([`Space::recycles`]): a pool in a sparse file or on a thin
+//! device stays small, and a write into what the layer below has stored before needs no metadata there, which makes the
+//! flush after it cheaper. Long runs go where there is most room.
+//!
 //! Cost: groups are chosen through [`MaxTree`](super::search::MaxTree), whose bounds may be too high. A probe that fails
 //! corrects one, and every taking makes at most one too high per group it touches, so there is about one failed probe per
 //! taking in the long run. [`PROBES`] bounds the short run: beyond it the longest run seen is good enough.
@@ -23,6 +27,10 @@ use crate::units::{Block, Run};
 
 /// How many groups one search looks into.
 const PROBES: usize = 16;
+/// Runs up to this length may go into holes.
+const SHORT: u32 = 64;
+/// Fewer free blocks are not worth going back for.
+const RECYCLED: u64 = 1024;
 
 impl Space {
     /// Takes 1 to `want` adjacent blocks; they are in flight then. `None` if none is available: space may be among the
@@ -106,9 +114,19 @@ impl Space {
         Some(run)
     }
 
+    /// Whether the cursor, at the end of what was ever used, should go back to the start: enough is free there.
+    const fn recycles(&self, want: u32) -> bool {
+        let untouched = self.blocks - self.touched;
+        let free_below = self.free.saturating_sub(untouched);
+        want <= SHORT && self.cursor.0 >= self.touched && free_below >= RECYCLED && free_below >= self.touched / 8
+    }
+
     /// Free blocks, for a `want` of at least 1.
     fn find(&mut self, goal: Option<Block>, want: u32) -> Option<Run> {
         let goal = goal.filter(|goal| goal.0 < self.blocks);
+        if goal.is_none() && self.recycles(want) {
+            self.cursor = Block(0);
+        }
         let near = goal.unwrap_or(self.cursor);
         let here = Run::new(near, self.clear_from(near, want));
         let good = if goal.is_some() { 1 } else { want };
@@ -184,6 +202,7 @@ impl Space {
             }
         }
         self.free -= u64::from(run.count);
+        self.touched = self.touched.max(run.end().0);
     }
 
     /// Busy blocks become free.

@@ -111,6 +111,8 @@ pub struct Space {
     bounds: MaxTree,
     /// Where the next search without a goal begins. Inside the pool, unless that is empty.
     cursor: Block,
+    /// No block from here on was ever in use since the mount.
+    touched: u64,
     free: u64,
     committed: u64,
     system: u64,
@@ -141,6 +143,7 @@ impl Space {
             groups: Vec::new(),
             bounds: MaxTree::new(Vec::new()),
             cursor: Block(0),
+            touched: 0,
             free: 0,
             committed: 0,
             system: 0,

@@ -49,6 +49,9 @@ impl Space {
         *state = super::Group { busy, committed };
         self.free -= count;
         self.committed += count;
+        if count > 0 {
+            self.touched = self.touched.max((group * GROUP_BLOCKS as u64 + u64::from(end)).min(self.blocks));
+        }
         Ok(())
     }
 

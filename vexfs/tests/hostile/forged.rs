@@ -278,7 +278,7 @@ fn transactions_may_say_anything() {
     limits::all(limits::cases(900).map(|seed| {
         let mut random = SplitMix64::new(seed);
         let image = *pick(&mut random, &[Image::Rich, Image::Aged, Image::Fresh, Image::Journal]);
-        let forged: Vec<Vec<u8>> = (0..1 + random.below(6))
+        let forged: Vec<Vec<u8>> = (0..=random.below(6))
             .map(|_| {
                 let mut bytes = pick(&mut random, &all).clone();
                 if random.below(3) == 0 {

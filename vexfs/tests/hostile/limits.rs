@@ -29,6 +29,7 @@ struct Counting;
 thread_local! {
     static NOW: Cell<i64> = const { Cell::new(0) };
     static PEAK: Cell<i64> = const { Cell::new(0) };
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -97,7 +98,11 @@ fn tell_running() {
 fn watch() {
     static STARTED: std::sync::Once = std::sync::Once::new();
     STARTED.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !INSIDE.get() {
+                return usual(info);
+            }
             let backtrace = std::backtrace::Backtrace::force_capture().to_string();
             let ours: Vec<&str> = backtrace
                 .lines()
@@ -106,9 +111,6 @@ fn watch() {
                 .map(str::trim)
                 .collect();
             PANIC.with_borrow_mut(|text| *text = format!("{info}\n    {}", ours.join("\n    ")));
-            if std::env::var_os("VEXFS_HOSTILE_LOUD").is_some() {
-                eprintln!("{info}");
-            }
         }));
         std::thread::spawn(|| {
             loop {
@@ -139,7 +141,9 @@ pub(crate) fn bounded(name: &str, case: impl FnOnce()) -> Result<(), String> {
     }
     let (before, begun) = (NOW.get(), processor_time());
     PEAK.set(before);
+    INSIDE.set(true);
     let result = catch_unwind(AssertUnwindSafe(case));
+    INSIDE.set(false);
     let (peak, took) = (PEAK.get() - before, processor_time().saturating_sub(begun));
     if let Ok(mut running) = RUNNING.lock() {
         running.retain(|(other, ..)| *other != number);

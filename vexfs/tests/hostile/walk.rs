@@ -47,7 +47,7 @@ pub(crate) fn use_it(disk: MemDisk, seed: u64) -> Outcome {
     let found = Walk::new(&fs, &mut outcome).run();
     change(&fs, &found, seed, &mut outcome);
     // Every other case ends like a crash of the process.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         note(&mut outcome, fs.close());
     } else {
         note(&mut outcome, fs.flush());

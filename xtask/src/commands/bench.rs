@@ -52,8 +52,11 @@ enum Suite {
     Engine,
 }
 
+/// Measures on one kernel; the number is that of repetitions.
+type Measure = fn(&Kernel, u32) -> Result<Vec<serde_json::Value>>;
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let (name, measure): (_, fn(&Kernel, u32) -> Result<Vec<serde_json::Value>>) = match arguments.suite {
+    let (name, measure): (_, Measure) = match arguments.suite {
         Suite::Boot => ("boot", boot),
         Suite::Ublk => ("ublk", ublk),
         Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),

@@ -238,7 +238,7 @@ pub(super) fn rename(state: &mut State, what: &Move<'_>) -> Result<()> {
         Some(target) if exchange => exchange_names(state, what, source, inode, target),
         // Two names of one file: POSIX wants nothing to happen.
         Some(target) if target.entry.ino == source.entry.ino => Ok(()),
-        target => move_name(state, what, &source, inode, target),
+        target => move_name(state, what, &source, inode, target.as_ref()),
     }
 }
 
@@ -300,12 +300,12 @@ fn move_name(
     what: &Move<'_>,
     source: &Located,
     inode: Inode,
-    target: Option<Located>,
+    target: Option<&Located>,
 ) -> Result<()> {
     let moved = source.entry.ino;
     let is_directory = inode.is_directory();
     let subdirectory = i32::from(is_directory);
-    if let Some(target) = &target {
+    if let Some(target) = target {
         let replaced = state.named_inode(target.entry.ino)?;
         if is_directory && !replaced.is_directory() {
             return Err(Errno::NotDirectory.into());
