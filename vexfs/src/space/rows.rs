@@ -50,7 +50,9 @@ impl Space {
         self.free -= count;
         self.committed += count;
         if count > 0 {
-            self.touched = self.touched.max((group * GROUP_BLOCKS as u64 + u64::from(end)).min(self.blocks));
+            self.touched = self
+                .touched
+                .max((group * GROUP_BLOCKS as u64 + u64::from(end)).min(self.blocks));
         }
         Ok(())
     }
