@@ -178,3 +178,12 @@ fn a_file_can_be_moved_into_an_append_only_directory_but_replaces_nothing_there(
     }
     holds(BIG, 0..2, &actions);
 }
+
+/// All of it was removed but its own name.
+#[test]
+fn nothing_of_a_tree_in_an_append_only_directory_is_removed() {
+    let tree = Action::Create(named(0), Kind::Directory, 0o755, 0);
+    let inside = Action::Create(Place(1, Name::Known(1)), Kind::File, 0o644, 0);
+    let protect = Action::SetFlags(ROOT, FileFlags::APPEND);
+    holds(BIG, 0..1, &[tree, inside, protect, Action::RemoveTree(named(0))]);
+}
