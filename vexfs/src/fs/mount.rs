@@ -9,6 +9,12 @@
 //!    been up since: a block that was not written would show what an earlier file left there.
 //! 4. One sync, and a new superblock: what was found is durable, and a new epoch begins.
 //!
+//! After a mere end of the process, what was found is written again before the sync of step 4:
+//!
+//! 1. A sync fails. Linux reports that once, and keeps what it could not write in its cache, marked as written.
+//! 2. The process ends, as it should; the next one finds everything in the cache.
+//! 3. Its sync succeeds, without having anything to write, and it promises what never reached the disk.
+//!
 //! So opening takes as long as the journal is, however many files there are. A pool that is opened read-only is not
 //! written to: the journal is applied in memory.
 
@@ -111,11 +117,15 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         epoch: superblock.epoch,
         durable: superblock.durable_seq,
     };
-    let same_boot = pool.same_boot();
+    let cached = match (pool.same_boot(), read_only) {
+        (false, _) => Cached::Lost,
+        (true, true) => Cached::Kept,
+        (true, false) => Cached::WriteAgain,
+    };
     state.replaying = true;
     let found = journal::recover(&*disk, &log, |found| {
         let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
-        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks, same_boot)? {
+        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks, cached)? {
             return Ok(Verdict::Ends);
         }
         apply(&mut state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
@@ -173,6 +183,10 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     let reopen = move |superblock: &mut Superblock| {
         superblock.begin_epoch(&host, end.position, end.seq);
     };
+    if cached == Cached::WriteAgain {
+        journal::write_again(&*disk, &log, found.end.position)?;
+        pool.write_again()?;
+    }
     disk.sync()?;
     if found.inside_batch {
         // The place where the log goes on lies before what was taken of it: that must be in the tables first.
@@ -293,16 +307,29 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
     }
 }
 
+/// What became of the system's cache since the pool was last written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cached {
+    /// The machine was started anew: the disk is all there is.
+    Lost,
+    /// Everything written is there.
+    Kept,
+    /// The same, and is to be written again: whether it reached the disk is not known.
+    WriteAgain,
+}
+
 /// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
 /// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
 /// must not decide how much is read.
-fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_boot: bool) -> Result<bool> {
+fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, cached: Cached) -> Result<bool> {
     for operation in operations {
         let arrived = match operation {
-            Op::Write { checksums, .. } if checksums.is_empty() => same_boot,
+            Op::Write { runs, checksums, .. } if checksums.is_empty() => {
+                cached != Cached::Lost && blocks_match(disk, runs, pool_blocks, cached, |_| true)?
+            }
             Op::Write { runs, checksums, .. } if blocks_of(runs) == checksums.len() as u64 => {
                 let mut checksums = checksums.iter();
-                blocks_match(disk, runs, pool_blocks, |block| {
+                blocks_match(disk, runs, pool_blocks, cached, |block| {
                     checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
                 })?
             }
@@ -310,7 +337,7 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_b
                 runs, bytes, checksum, ..
             } if blocks_of(runs) < CHUNK_BLOCKS => {
                 let mut packed = Vec::new();
-                let read = blocks_match(disk, runs, pool_blocks, |block| {
+                let read = blocks_match(disk, runs, pool_blocks, cached, |block| {
                     packed.extend_from_slice(block);
                     true
                 })?;
@@ -336,6 +363,7 @@ fn blocks_match(
     disk: &dyn Disk,
     runs: &[Run],
     pool_blocks: u64,
+    cached: Cached,
     mut matches: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool> {
     const PIECE: u32 = 256;
@@ -353,6 +381,9 @@ fn blocks_match(
             }
             if !bytes.chunks_exact(BLOCK_SIZE).all(&mut matches) {
                 return Ok(false);
+            }
+            if cached == Cached::WriteAgain {
+                disk.write(at.byte_at(), &bytes)?;
             }
             at = at.plus(u64::from(count));
         }

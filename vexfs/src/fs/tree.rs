@@ -31,11 +31,7 @@ impl Fs {
         }
         self.forbid_inside(source, parent)?;
         // The draft's name will be taken away again.
-        {
-            let mut core = self.core();
-            let directory = core.state.directory(parent)?;
-            core.forbid_change(&directory)?;
-        }
+        self.forbid_protected(parent)?;
         // Built under a name of its own beside the target, moved when complete.
         let draft = format!(".clone-{}-{}", source.0, self.statistics().newest);
         let mut links = HashMap::new();
@@ -52,6 +48,13 @@ impl Fs {
             }
         }
         moved
+    }
+
+    /// That names may be taken away in a directory.
+    fn forbid_protected(&self, directory: Ino) -> Result<()> {
+        let mut core = self.core();
+        let directory = core.state.directory(directory)?;
+        core.forbid_change(&directory)
     }
 
     fn forbid_inside(&self, source: Ino, parent: Ino) -> Result<()> {
@@ -178,6 +181,8 @@ impl Fs {
         if !top.inode.is_directory() {
             return self.unlink(parent, name, now);
         }
+        // Found out before the tree is empty, not when its last name is to go.
+        self.forbid_protected(parent)?;
         // A directory is removed when it is met again empty.
         let mut pending: Vec<(Ino, Ino, Box<[u8]>)> = vec![(parent, top.ino, name.into())];
         let mut seen = HashSet::from([top.ino]);

@@ -32,7 +32,7 @@ mod recover;
 
 use std::sync::Arc;
 
-pub use recover::{Found, Log, Recovery, Verdict, recover};
+pub use recover::{Found, Log, Recovery, Verdict, recover, write_again};
 
 use crate::checksum::Crc;
 use crate::codec::Writer;

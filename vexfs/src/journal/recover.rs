@@ -114,6 +114,21 @@ pub fn recover(disk: &dyn Disk, log: &Log, mut apply: impl FnMut(Found<'_>) -> R
     Ok(recovery)
 }
 
+/// Writes the log again as it is, up to a position: see `fs::mount` for why.
+pub fn write_again(disk: &dyn Disk, log: &Log, end: u64) -> Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let mut at = log.tail.position;
+    while at < end {
+        let place = Place::of(log.region, at);
+        let count = usize::try_from((end - at).min(PIECE)).unwrap_or(0).min(place.until_end);
+        let mut bytes = vec![0; count];
+        disk.read(place.byte_at, &mut bytes)?;
+        disk.write(place.byte_at, &bytes)?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
 fn next_transaction<'a>(payload: &mut Reader<'a>) -> std::result::Result<&'a [u8], DecodeError> {
     let length = payload.u32("transaction length")?;
     payload.bytes(length as usize, "transaction")

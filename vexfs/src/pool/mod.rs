@@ -261,6 +261,12 @@ impl Pool {
         boot != [0; 16] && boot == self.superblock.boot_id
     }
 
+    /// Writes the superblock again as it was read, for the next sync to cover: after a failed one it may be in the
+    /// system's cache alone, and the other slot, which the next commit overwrites, be all there is on the disk.
+    pub fn write_again(&self) -> Result<()> {
+        superblock::write(self.disk.as_ref(), &self.superblock)
+    }
+
     /// Replaces the superblock by a changed one, durably. See the module's text.
     pub fn commit(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
         if self.access == Access::ReadOnly {

@@ -64,6 +64,8 @@ fn blocks_of(fs: &Fs, ino: Ino, promised: &mut u64, shared: &mut bool) -> Result
                 for row in extent.at.0 / CHUNK_BLOCKS..(extent.at.0 + extent.count).div_ceil(CHUNK_BLOCKS) {
                     if units.insert((row, first)) {
                         blocks.extend(unit.runs.iter().flat_map(|run| run.blocks()));
+                    } else {
+                        *shared = true;
                     }
                 }
             }

@@ -11,13 +11,14 @@
 //! | `history` | the states passed through, and which of them a crash may leave |
 //! | `disk` | keeps the disk as it was at the moments of crashes |
 //! | `runner` | runs, crashes, shrinks |
+//! | `steps` | work that is not one transaction |
 //! | `regressions` | what was found on the way |
 //!
 //! Settings, by environment:
 //!
 //! - `VEXFS_SIM_SEED`: only the sequence of this seed, with every crash point.
 //! - `VEXFS_SIM_SEQUENCES`: how many sequences; 500 by default.
-//! - `VEXFS_SIM_CRASH_POINTS`: crash points of each besides the first and last; `all` for every one.
+//! - `VEXFS_SIM_CRASH_POINTS`: crash points of each besides the first and last, 12 by default; `all` for every one.
 //! - `VEXFS_SIM_FIRST`: the seed of the first sequence; the others follow.
 
 #![expect(clippy::cast_possible_truncation, reason = "the numbers of a simulation are small")]
@@ -32,6 +33,7 @@ mod model;
 mod regressions;
 mod runner;
 mod session;
+mod steps;
 mod tree;
 mod workload;
 
@@ -60,8 +62,8 @@ fn number(name: &str) -> Option<u64> {
 fn points() -> Points {
     match setting("VEXFS_SIM_CRASH_POINTS").as_deref() {
         Some("all") => Points::All,
-        Some(_) => Points::Some(number("VEXFS_SIM_CRASH_POINTS").unwrap_or(6) as usize),
-        None => Points::Some(6),
+        Some(_) => Points::Some(number("VEXFS_SIM_CRASH_POINTS").unwrap_or(12) as usize),
+        None => Points::Some(12),
     }
 }
 

@@ -92,7 +92,7 @@ impl Plan {
         Ok(Left { disk, boot: 1 })
     }
 
-    fn start(&self, points: Points) -> Result<Session, Violation> {
+    pub fn start(&self, points: Points) -> Result<Session, Violation> {
         let recorder = Recorder::new(self.disk()?, points, self.seed);
         let fs = open(&recorder)?;
         Ok(Session::new(
@@ -294,9 +294,15 @@ pub fn check_fault(plan: &Plan, kind: Operation, nth: u64) -> Result<Figures, Vi
     drop(session.fs);
     let moment = recorder.now(call);
     let process = history.after_process_end(call);
-    recover(&moment.process_ends(), history, process, &mut figures)
+    let mut again = recover(&moment.process_ends(), history, process, &mut figures)
         .map_err(|wrong| format!("{kind:?} {nth} fails, then the process ends: {wrong}"))?;
     let mut random = plan.random(2);
+    // What the next process finds and flushes is as safe as if nothing had failed before.
+    again.perform(&Action::Flush)?;
+    let flushed = again.history.after_power_loss(again.history.calls());
+    let later = again.disk.now(again.history.calls()).power_fails(random.next());
+    recover(&later, &again.history, flushed, &mut figures)
+        .map_err(|wrong| format!("{kind:?} {nth} fails, the next process flushes, then the power fails: {wrong}"))?;
     let power = history.after_power_loss(call);
     recover(&moment.power_fails(random.next()), history, power, &mut figures)
         .map_err(|wrong| format!("{kind:?} {nth} fails, then the power fails: {wrong}"))?;

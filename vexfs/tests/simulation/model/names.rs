@@ -198,9 +198,12 @@ impl Model {
     pub fn remove_tree(&mut self, slot: Slot<'_>, now: Timestamp) -> Outcome<()> {
         let top = self.state.find(slot.directory, slot.name).unwrap_or(0);
         let slots: Vec<(Id, Vec<u8>, Id)> = if top == 0 { Vec::new() } else { self.slots_below(top) };
-        if slots.is_empty() {
-            let is_directory = top != 0 && self.state.node(top).is_directory();
-            self.check_removal(slot, is_directory)?;
+        let is_directory = top != 0 && self.state.node(top).is_directory();
+        if let Err(mut reasons) = self.check_removal(slot, is_directory) {
+            reasons.retain(|errno| *errno != Errno::NotEmpty);
+            if !reasons.is_empty() {
+                return Err(reasons);
+            }
         }
         for (directory, name, id) in slots.into_iter().rev() {
             let name = &name;
