@@ -16,19 +16,16 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::checksum::Crc;
-use crate::disk::Disk;
-use crate::error::{Damage, Error, Result};
-use crate::journal::{self, Journal, Log, Verdict};
+use crate::error::{Damage, Result};
+use crate::journal::{self, Journal};
 use crate::meta::base::{Base, Settings};
 use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
 use crate::space::shared::SharedGroups;
-use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
+use crate::units::{BLOCK_SIZE, Ino, Run};
 
-use super::apply::apply;
 use super::engine::{Core, Fs, Limits};
-use super::op::{Op, decode_transaction};
+use super::replay;
 use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
 use super::state::{CacheLimits, State, Tables};
 
@@ -102,21 +99,10 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         settings,
     )?;
     let mut state = load(base, &superblock, options.caches)?;
-    let log = Log {
-        region: superblock.journal,
-        tail: superblock.tail,
-        resumed_at: superblock.resumed_at,
-        epoch: superblock.epoch,
-        durable: superblock.durable_seq,
-    };
+    let log = replay::log_of(&superblock);
     state.replaying = true;
     let found = journal::recover(&*disk, &log, |found| {
-        let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
-        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks)? {
-            return Ok(Verdict::Ends);
-        }
-        apply(&mut state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
-        Ok(Verdict::Applied)
+        replay::replay_one(&mut state, &*disk, superblock.total_blocks, &found)
     })?;
     state.replaying = false;
     if found.applied < found.durable {
@@ -238,7 +224,7 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     ))
 }
 
-fn root(born: Timestamp) -> Inode {
+pub(crate) fn root(born: Timestamp) -> Inode {
     Inode {
         size: 0,
         blocks: 0,
@@ -275,74 +261,4 @@ fn finish_space(state: &mut State, superblock: &Superblock) -> Result<()> {
         return Err(Damage::new("totals", "more blocks are promised than are free"));
     }
     Ok(())
-}
-
-fn contradiction(seq: Seq, error: &Error) -> Error {
-    match error {
-        Error::Posix(_) => Damage::new(seq, format_args!("cannot be applied again: {error}")),
-        Error::Damaged(damage) => Damage::new(format_args!("{seq}: {}", damage.place), &damage.what),
-        Error::Io(failure) => {
-            crate::error::IoFailure::new(format_args!("{seq}: {}", failure.what), failure.source.kind().into())
-        }
-    }
-}
-
-/// Whether the blocks that operations name hold what was written.
-fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Result<bool> {
-    for operation in operations {
-        let arrived = match operation {
-            Op::Write { runs, checksums, .. } => {
-                let mut checksums = checksums.iter();
-                blocks_match(disk, runs, pool_blocks, |block| {
-                    checksums.next().is_none_or(|crc| Crc::of(block) == *crc)
-                })?
-            }
-            Op::WritePacked {
-                runs, bytes, checksum, ..
-            } => {
-                let mut packed = Vec::new();
-                let read = blocks_match(disk, runs, pool_blocks, |block| {
-                    packed.extend_from_slice(block);
-                    true
-                })?;
-                read && packed
-                    .get(..*bytes as usize)
-                    .is_some_and(|packed| Crc::of(packed) == *checksum)
-            }
-            _ => true,
-        };
-        if !arrived {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Reads blocks and asks about each; false if one does not match or cannot be read.
-fn blocks_match(
-    disk: &dyn Disk,
-    runs: &[Run],
-    pool_blocks: u64,
-    mut matches: impl FnMut(&[u8]) -> bool,
-) -> Result<bool> {
-    const PIECE: u32 = 256;
-    for run in runs {
-        if !run.fits(pool_blocks) {
-            return Err(Damage::new(run, "beyond the pool"));
-        }
-        let mut at = run.start;
-        while at < run.end() {
-            let count = PIECE.min(u32::try_from(run.end().0 - at.0).unwrap_or(PIECE));
-            let mut bytes = vec![0; count as usize * BLOCK_SIZE];
-            if disk.read(at.byte_at(), &mut bytes).is_err() {
-                // What cannot be read did not arrive; if it was promised, the caller says so.
-                return Ok(false);
-            }
-            if !bytes.chunks_exact(BLOCK_SIZE).all(&mut matches) {
-                return Ok(false);
-            }
-            at = at.plus(u64::from(count));
-        }
-    }
-    Ok(true)
 }
