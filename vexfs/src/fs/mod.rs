@@ -16,6 +16,7 @@
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount`, `replay` | opening: tables, journal, and what a crash left |
+//! | `inspect` | what a scrub asks |
 //! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree` | what front ends call |
 
 pub mod apply;
@@ -23,6 +24,7 @@ mod checkpoint;
 mod directory;
 mod engine;
 pub(crate) mod file;
+mod inspect;
 mod layout;
 pub(crate) mod mount;
 pub mod name;
