@@ -39,7 +39,10 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn main() {
-    let files = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(5_000_000);
+    let files = std::env::args()
+        .filter_map(|word| word.parse().ok())
+        .next()
+        .unwrap_or(5_000_000);
     empty_files();
     opening(files);
     replay();
@@ -55,7 +58,8 @@ fn create(fs: &Fs, count: u64) {
         let name = format!("directory-{directory}");
         let parent = fs.create(Ino::ROOT, name.as_bytes(), &new).expect("create").ino;
         for number in 0..1000.min(count - directory * 1000) {
-            fs.create(parent, format!("file-{number}").as_bytes(), &FILE).expect("create");
+            fs.create(parent, format!("file-{number}").as_bytes(), &FILE)
+                .expect("create");
         }
     }
 }
@@ -87,7 +91,8 @@ fn empty_files() {
     let mut inodes = 0;
     for directory in &top {
         for number in 0..1000 {
-            fs.lookup(directory.ino, format!("file-{number}").as_bytes()).expect("lookup");
+            fs.lookup(directory.ino, format!("file-{number}").as_bytes())
+                .expect("lookup");
             inodes += 1;
         }
     }
@@ -101,7 +106,10 @@ fn opening(files: u64) {
     let start = Instant::now();
     create(&fs, files);
     let created = start.elapsed();
-    println!("creating {files} files in directories of 1000: {:.0} files/s", files as f64 / created.as_secs_f64());
+    println!(
+        "creating {files} files in directories of 1000: {:.0} files/s",
+        files as f64 / created.as_secs_f64()
+    );
     fs.close().expect("close");
     let times: Vec<Duration> = (0..5)
         .map(|_| {
@@ -127,7 +135,8 @@ fn replay() {
         let mut journal = 0;
         loop {
             if bytes == 0 {
-                fs.create(Ino::ROOT, format!("file-{count}").as_bytes(), &FILE).expect("create");
+                fs.create(Ino::ROOT, format!("file-{count}").as_bytes(), &FILE)
+                    .expect("create");
             } else {
                 fs.write(ino, numbers.below(16_384) << 12, &block, NOW).expect("write");
             }
@@ -146,12 +155,21 @@ fn replay() {
         drop(fs);
         let start = Instant::now();
         let fs = Fs::open(&path, &manual()).expect("open");
-        println!("opening after a crash with {count} {what} in the journal ({} MiB): {:?}", journal >> 20, start.elapsed());
+        println!(
+            "opening after a crash with {count} {what} in the journal ({} MiB): {:?}",
+            journal >> 20,
+            start.elapsed()
+        );
         drop(fs);
     }
 }
 
 fn spread(mut times: Vec<Duration>) -> String {
     times.sort();
-    format!("{:?} ({:?} to {:?})", times[times.len() / 2], times[0], times[times.len() - 1])
+    format!(
+        "{:?} ({:?} to {:?})",
+        times[times.len() / 2],
+        times[0],
+        times[times.len() - 1]
+    )
 }

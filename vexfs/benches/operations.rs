@@ -15,7 +15,10 @@ use vexfs::units::Ino;
 /// Creating files in one directory, each journalled into the page cache of the file system below.
 fn create(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("create");
-    group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(8));
+    group
+        .throughput(Throughput::Elements(1))
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(8));
     group.bench_function("journalled to the page cache", |bench| {
         bench.iter_custom(|count| {
             let path = pool_file("create.vexfs", 4 << 30);
@@ -37,10 +40,13 @@ fn lookup(criterion: &mut Criterion) {
     let path = pool_file("lookup.vexfs", 4 << 30);
     let fs = Fs::open(&path, &manual()).expect("open");
     for number in 0..ENTRIES {
-        fs.create(Ino::ROOT, format!("file-{number}").as_bytes(), &FILE).expect("create");
+        fs.create(Ino::ROOT, format!("file-{number}").as_bytes(), &FILE)
+            .expect("create");
     }
     let mut numbers = Numbers(1);
-    let names: Vec<String> = (0..100_000).map(|_| format!("file-{}", numbers.below(ENTRIES))).collect();
+    let names: Vec<String> = (0..100_000)
+        .map(|_| format!("file-{}", numbers.below(ENTRIES)))
+        .collect();
     let mut group = criterion.benchmark_group("lookup of one in a million");
     group.throughput(Throughput::Elements(1));
     let mut run = |fs: &Fs, name: &str| {

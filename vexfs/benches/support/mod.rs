@@ -42,7 +42,11 @@ impl Disk for NoDataDisk {
     }
 
     fn write(&self, at: u64, from: &[u8]) -> Result<()> {
-        if at < self.kept_bytes { self.inner.write(at, from) } else { Ok(()) }
+        if at < self.kept_bytes {
+            self.inner.write(at, from)
+        } else {
+            Ok(())
+        }
     }
 
     fn sync(&self) -> Result<()> {
@@ -94,7 +98,10 @@ pub struct Numbers(pub u64);
 
 impl Numbers {
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }

@@ -78,7 +78,10 @@ impl Counts {
     #[expect(clippy::cast_possible_truncation, reason = "below the size of a group")]
     pub(super) fn add(&mut self, block: Block) {
         let group = block.0 / GROUP;
-        let Some(slot) = group.checked_sub(self.window.from).and_then(|at| usize::try_from(at).ok()) else {
+        let Some(slot) = group
+            .checked_sub(self.window.from)
+            .and_then(|at| usize::try_from(at).ok())
+        else {
             return;
         };
         let Some(group) = self.groups.get_mut(slot) else { return };
@@ -92,7 +95,9 @@ impl Counts {
 
     #[expect(clippy::cast_possible_truncation, reason = "below the size of a group")]
     fn get(&self, block: Block) -> u64 {
-        let count = self.group(block.0 / GROUP).map_or(0, |group| group[(block.0 % GROUP) as usize]);
+        let count = self
+            .group(block.0 / GROUP)
+            .map_or(0, |group| group[(block.0 % GROUP) as usize]);
         let more = if count == u8::MAX {
             self.many.get(&block.0).copied().unwrap_or(0)
         } else {
@@ -161,7 +166,11 @@ impl Round<'_, '_> {
             }
             self.step(Stage::Blocks)?;
             let key = GroupKey { group };
-            let item = if here { std::mem::replace(&mut next, rows.next()?) } else { None };
+            let item = if here {
+                std::mem::replace(&mut next, rows.next()?)
+            } else {
+                None
+            };
             match item {
                 Some(Item::Good(_, row)) => {
                     if expected.as_ref() != Some(&row) {
@@ -263,9 +272,12 @@ impl Round<'_, '_> {
             next = rows.next()?;
         }
         for group in counts.window.from..counts.window.to {
-            let named = counts.group(group).is_some_and(|counts| counts.iter().any(|count| *count > 1));
+            let named = counts
+                .group(group)
+                .is_some_and(|counts| counts.iter().any(|count| *count > 1));
             for shared in group * per_group..(group + 1) * per_group {
-                let here = matches!(&next, Some(Item::Good(key, _) | Item::Bad(_, Some(key), _)) if key.group == shared);
+                let here =
+                    matches!(&next, Some(Item::Good(key, _) | Item::Bad(_, Some(key), _)) if key.group == shared);
                 if !here && !named {
                     // Without a row and without shared blocks the rest of the group is passed by at once.
                     let later = |key: &SharedKey| key.group < (group + 1) * per_group;
@@ -275,7 +287,11 @@ impl Round<'_, '_> {
                     }
                 }
                 self.step(Stage::Blocks)?;
-                let item = if here { std::mem::replace(&mut next, rows.next()?) } else { None };
+                let item = if here {
+                    std::mem::replace(&mut next, rows.next()?)
+                } else {
+                    None
+                };
                 self.shared_row(counts, shared, item, &mut crossed);
             }
         }

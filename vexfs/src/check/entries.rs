@@ -48,7 +48,9 @@ impl Chain {
 
     /// Whether looking for a name would not get to all of them.
     pub(super) fn is_broken(&self) -> bool {
-        let gap = (self.first()..).zip(&self.entries).any(|(cookie, (key, _))| key.cookie != cookie);
+        let gap = (self.first()..)
+            .zip(&self.entries)
+            .any(|(cookie, (key, _))| key.cookie != cookie);
         let ends = |(_, entry): &(EntryKey, Option<Entry>)| entry.as_ref().is_some_and(|entry| !entry.chained);
         let before_last = self.entries.split_last().map_or(&[][..], |(_, before)| before);
         gap || before_last.iter().any(ends)

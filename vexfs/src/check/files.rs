@@ -29,7 +29,12 @@ struct Sum {
     target: Option<u64>,
     /// A row is not what it was: sums say nothing.
     spoiled: bool,
+    /// Chunks that have rows; only while some may be lost.
+    chunks: Vec<u64>,
 }
+
+/// Rows of one file that are made for what is lost.
+const MAX_LOST_ROWS: u64 = 1 << 16;
 
 /// What a block of a row is, if it is not one a file can have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,6 +147,9 @@ impl Round<'_, '_> {
         first: bool,
     ) -> Result<()> {
         sum.rows += 1;
+        if let (Item::Good(key, _) | Item::Bad(_, Some(key), _), false) = (&item, self.around.lost.is_empty()) {
+            sum.chunks.push(key.chunk);
+        }
         let (key, row) = match item {
             Item::Good(key, row) => (key, row),
             Item::Bad(bytes, key, what) => {
@@ -257,7 +265,12 @@ impl Round<'_, '_> {
         }
         sum.spoiled = inode.kind() == Kind::Symlink;
         let size = inode.size;
-        self.issue(Issue::InlineWrong { ino, chunk, bytes, size });
+        self.issue(Issue::InlineWrong {
+            ino,
+            chunk,
+            bytes,
+            size,
+        });
         if chunk != 0 {
             if inode.kind() == Kind::File {
                 self.lose(key, inode);
@@ -277,7 +290,11 @@ impl Round<'_, '_> {
     /// Everything the file has in a chunk is lost.
     fn lose(&mut self, key: RowKey, inode: &Inode) {
         let end = blocks_for(inode.size).saturating_sub(key.chunk.saturating_mul(CHUNK_BLOCKS));
-        let count = if inode.kind() == Kind::File { end.min(CHUNK_BLOCKS) } else { 0 };
+        let count = if inode.kind() == Kind::File {
+            end.min(CHUNK_BLOCKS)
+        } else {
+            0
+        };
         let mut map = Map::default();
         for index in 0..usize::try_from(count).unwrap_or(0) {
             map.set(index, Ptr::Lost);
@@ -318,11 +335,27 @@ impl Round<'_, '_> {
             }
         }
         let (counted, found) = (inode.blocks, sum.blocks);
+        if kind == Kind::File && !self.around.lost.is_empty() && (counted > found || inode.size <= INLINE_BYTES as u64)
+        {
+            self.lose_missing(ino, inode, sum);
+        }
         if counted != found && !sum.spoiled {
             self.issue(Issue::BlocksWrong { ino, counted, found });
             self.edit(ino, |inode| inode.blocks = found)?;
         }
         Ok(())
+    }
+
+    /// Chunks without a row whose row may have been lost with a page of a table must not read as holes: rather a hole is
+    /// taken for lost bytes. Done for files of which something is missing, or may be: small ones have no blocks to count.
+    fn lose_missing(&mut self, ino: Ino, inode: &Inode, sum: &Sum) {
+        let end = blocks_for(inode.size).div_ceil(CHUNK_BLOCKS).min(MAX_LOST_ROWS);
+        for chunk in 0..end {
+            let key = RowKey { ino, chunk };
+            if sum.chunks.binary_search(&chunk).is_err() && self.around.may_be_lost(&key) {
+                self.lose(key, inode);
+            }
+        }
     }
 
     fn drop_rows(&mut self, ino: Ino) -> Result<()> {

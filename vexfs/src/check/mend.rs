@@ -26,7 +26,10 @@ struct Free(Mutex<Space>);
 
 impl BlockSource for Free {
     fn take(&self, want: u32) -> Result<Run> {
-        self.0.lock().take_system(None, want).ok_or(Error::Posix(Errno::NoSpace))
+        self.0
+            .lock()
+            .take_system(None, want)
+            .ok_or(Error::Posix(Errno::NoSpace))
     }
 
     fn give_back(&self, run: Run) {

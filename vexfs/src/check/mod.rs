@@ -23,7 +23,7 @@
 //! | numbers that follow from others: bitmap, references, counts, links, parents, totals, chains | what they follow from |
 //! | entries of nothing, rows and attributes of nobody, undecodable records | removed, each told |
 //! | files without names | `lost+found/#<number>` |
-//! | blocks that cannot be the file's, undecodable rows | bytes that fail to read until written again |
+//! | blocks that cannot be the file's; undecodable rows, and those a damaged table page may have held | bytes that fail to read until written again |
 //! | file bytes that do not match their checksum | nothing: they fail to read, and are told with their path |
 //! | a damaged table | new tables from everything that can be read |
 //! | a journal that cannot be applied further | its end; what is lost is told |
@@ -166,7 +166,10 @@ pub fn check(pool: &mut Pool, options: &mut CheckOptions<'_>) -> Result<Report> 
                 ..*options
             },
         )?;
-        let unmendable = report.issues.iter().any(|issue| !issue.repairable() && issue.severity() >= Severity::Error);
+        let unmendable = report
+            .issues
+            .iter()
+            .any(|issue| !issue.repairable() && issue.severity() >= Severity::Error);
         report.clean_after = again.is_sound() && !unmendable;
     }
     Ok(report)
@@ -231,13 +234,26 @@ fn examine(pool: &mut Pool, options: &mut CheckOptions<'_>) -> Result<Report> {
         }
         Err(error) => return Err(error),
     };
-    let rewrite = table_issues(&base, options, &mut found)?;
-    let mut system: Vec<Run> = superblock.fixed_runs().into_iter().chain(base.blocks_in_use()).collect();
+    let tables = base_issues(&base, options)?;
+    let rewrite = !tables.is_empty();
+    let mut lost = Vec::new();
+    for issue in tables {
+        if let base::Issue::Page { keys: Some(keys), .. } = &issue {
+            lost.push(keys.clone());
+        }
+        found.add(table_issue(issue), limit);
+    }
+    let mut system: Vec<Run> = superblock
+        .fixed_runs()
+        .into_iter()
+        .chain(base.blocks_in_use())
+        .collect();
     system.sort_unstable();
     let mut around = Surroundings {
         disk: &*disk,
         superblock: &superblock,
         system,
+        lost,
         verify_data: options.verify_data,
         memory_bytes: options.memory_bytes,
         max_issues: limit,
@@ -315,7 +331,10 @@ fn mend_in_memory(
         let room = around.max_issues.saturating_sub(consequences.len());
         consequences.extend(looked.found.issues.drain(..).take(room));
     }
-    Err(Damage::new("repair", "mending one thing damages another without end; nothing was written"))
+    Err(Damage::new(
+        "repair",
+        "mending one thing damages another without end; nothing was written",
+    ))
 }
 
 fn superblock_issues(pool: &Pool, found: &mut Found, limit: usize) {
@@ -344,8 +363,8 @@ fn place_is_damaged(pool: &Pool, block: crate::units::Block) -> bool {
     survey.damaged().any(|place| place.block == block)
 }
 
-/// Reads all tables; whether they must be written anew.
-fn table_issues(base: &Base, options: &mut CheckOptions<'_>, found: &mut Found) -> Result<bool> {
+/// Reads all tables.
+fn base_issues(base: &Base, options: &mut CheckOptions<'_>) -> Result<Vec<base::Issue>> {
     let mut stopped = false;
     let issues = base.verify_all(|at| {
         let progress = Progress {
@@ -359,11 +378,7 @@ fn table_issues(base: &Base, options: &mut CheckOptions<'_>, found: &mut Found) 
     if stopped {
         return Err(crate::error::Errno::Interrupted.into());
     }
-    let rewrite = !issues.is_empty();
-    for issue in issues {
-        found.add(table_issue(issue), options.max_issues);
-    }
-    Ok(rewrite)
+    Ok(issues)
 }
 
 /// What the tables say of themselves, as an issue of the pool.
@@ -411,7 +426,10 @@ fn replay_journal(around: &mut Surroundings<'_>, base: &Base, found: &mut Found)
         let looked = look(around, &records, false);
         around.verify_data = verify;
         let looked = looked?;
-        let accounts = looked.fixes.iter().filter(|(key, value)| is_account(&records, key, value.as_ref()));
+        let accounts = looked
+            .fixes
+            .iter()
+            .filter(|(key, value)| is_account(&records, key, value.as_ref()));
         seed.extend(accounts.map(|(key, value)| (key.clone(), value.clone())));
         if let Some(Some(bytes)) = looked.fixes.get(&crate::meta::encode_key(&TotalsKey {}))
             && let Ok(right) = <Totals as crate::meta::Record>::decode(bytes)

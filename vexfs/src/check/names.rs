@@ -4,17 +4,15 @@
 //!
 //! Kept in memory: 24 bytes per file and 64 per directory, sorted by number; entries are read once, in order.
 
+use super::Stage;
 use super::entries::{self, Chain};
 use super::issue::Issue;
 use super::records::Item;
 use super::round::Round;
 use super::text::{Name, RecordKind};
-use super::Stage;
 use crate::error::Result;
 use crate::fs::MAX_LINKS;
-use crate::fs::record::{
-    Entry, EntryKey, FileFlags, Inode, InodeKey, Kind, Orphan, OrphanKey, Totals,
-};
+use crate::fs::record::{Entry, EntryKey, FileFlags, Inode, InodeKey, Kind, Orphan, OrphanKey, Totals};
 use crate::units::Ino;
 
 /// Where what has lost its name is put.
@@ -231,12 +229,7 @@ impl Names {
     }
 
     /// Looks at entries with equal hashes.
-    fn end_chain(
-        &mut self,
-        round: &mut Round<'_, '_>,
-        chain: &Chain,
-        displaced: &mut Vec<(Ino, Entry)>,
-    ) -> Result<()> {
+    fn end_chain(&mut self, round: &mut Round<'_, '_>, chain: &Chain, displaced: &mut Vec<(Ino, Entry)>) -> Result<()> {
         let Some(directory) = chain.directory() else {
             return Ok(());
         };
@@ -276,7 +269,11 @@ impl Names {
                 round.issue(Issue::DuplicateName { directory, name, ino });
                 false
             } else if entries::first_cookie(round, &entry.name) != chain.first() {
-                round.issue(Issue::EntryMisplaced { directory, name, cookie });
+                round.issue(Issue::EntryMisplaced {
+                    directory,
+                    name,
+                    cookie,
+                });
                 displaced.push((directory, entry.clone()));
                 false
             } else {
@@ -396,7 +393,15 @@ impl Names {
     fn check_folders(&mut self, round: &mut Round<'_, '_>) -> Result<()> {
         for folder in &self.folders {
             let ino = Ino(folder.ino);
-            let Some(&Known { names, links, orphan: doomed, .. }) = self.get(ino) else { continue };
+            let Some(&Known {
+                names,
+                links,
+                orphan: doomed,
+                ..
+            }) = self.get(ino)
+            else {
+                continue;
+            };
             let (counted, found) = (folder.size, folder.entries);
             if counted != found {
                 round.issue(Issue::DirectorySizeWrong { ino, counted, found });
@@ -418,7 +423,11 @@ impl Names {
             }
             let (counted, found) = (
                 links,
-                if orphan { 0 } else { folder.subdirectories.saturating_add(2) },
+                if orphan {
+                    0
+                } else {
+                    folder.subdirectories.saturating_add(2)
+                },
             );
             if counted != found && !(doomed && !orphan) {
                 round.issue(Issue::LinkCountWrong { ino, counted, found });
@@ -457,7 +466,9 @@ impl Names {
                 folder.visit = Visit::Now;
                 path.push(at);
                 let (parent, ino) = (Ino(folder.found.0), folder.ino);
-                next = (parent.0 != 0 && ino != Ino::ROOT.0).then(|| self.folder_at(parent)).flatten();
+                next = (parent.0 != 0 && ino != Ino::ROOT.0)
+                    .then(|| self.folder_at(parent))
+                    .flatten();
             }
             for at in &path {
                 if let Some(folder) = self.folders.get_mut(*at) {
@@ -517,14 +528,19 @@ impl Names {
         if let Some(found) = self.lost_found {
             return Ok(Some(found));
         }
-        if self.get(Ino::ROOT).is_none_or(|root| root.kind != Some(Kind::Directory)) {
+        if self
+            .get(Ino::ROOT)
+            .is_none_or(|root| root.kind != Some(Kind::Directory))
+        {
             return Ok(None);
         }
         let mut name = LOST_FOUND.to_vec();
         for attempt in 0..ATTEMPTS {
             match entries::find(round, Ino::ROOT, &name)? {
                 Some((_, entry)) => {
-                    let reachable = self.get(entry.ino).is_some_and(|known| known.kind == Some(Kind::Directory));
+                    let reachable = self
+                        .get(entry.ino)
+                        .is_some_and(|known| known.kind == Some(Kind::Directory));
                     if reachable && entry.kind == Kind::Directory {
                         self.lost_found = Some(entry.ino);
                         return Ok(self.lost_found);
@@ -570,7 +586,6 @@ impl Names {
         self.lost_found = Some(ino);
         Ok(self.lost_found)
     }
-
 }
 
 /// Names that are tried.

@@ -33,10 +33,7 @@ pub(super) struct Stream<'a> {
 impl Records {
     /// The records from a key on and below another.
     pub(super) fn scan(&self, from: &[u8], to: &[u8]) -> Result<Stream<'_>> {
-        let range = (
-            Bound::Included(from.to_vec()),
-            Bound::Excluded(to.max(from).to_vec()),
-        );
+        let range = (Bound::Included(from.to_vec()), Bound::Excluded(to.max(from).to_vec()));
         let mut stream = Stream {
             scan: self.base.scan(from, to)?,
             below: None,

@@ -15,11 +15,10 @@ use super::text::{Name, RecordKind};
 use super::{Progress, Stage};
 use crate::disk::Disk;
 use crate::error::{Errno, Result};
-use crate::fs::record::{
-    AttributeKey, Bytes, Inode, InodeKey, Orphan, OrphanKey, Timestamp, Totals, TotalsKey,
-};
+use crate::fs::record::{AttributeKey, Bytes, Inode, InodeKey, Orphan, OrphanKey, Timestamp, Totals, TotalsKey};
 use crate::fs::replay::Changes;
 use crate::fs::{MAX_XATTR_NAME, MAX_XATTR_VALUE};
+use crate::meta::base::KeyRange;
 use crate::meta::{Key, Record, encode_key};
 use crate::pool::Superblock;
 use crate::units::{Ino, Run};
@@ -30,11 +29,24 @@ pub(super) struct Surroundings<'a> {
     pub(super) superblock: &'a Superblock,
     /// The pool's own blocks, sorted.
     pub(super) system: Vec<Run>,
+    /// Keys of records that are lost with pages of tables.
+    pub(super) lost: Vec<KeyRange>,
     pub(super) verify_data: bool,
     pub(super) memory_bytes: u64,
     pub(super) max_issues: usize,
     pub(super) now: Timestamp,
     pub(super) progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+}
+
+impl Surroundings<'_> {
+    /// Whether a record may have been lost with a page of a table.
+    pub(super) fn may_be_lost<K: Key>(&self, key: &K) -> bool {
+        if self.lost.is_empty() {
+            return false;
+        }
+        let key = encode_key(key);
+        self.lost.iter().any(|(from, to)| **from <= *key && *key <= **to)
+    }
 }
 
 /// One look. See the module.

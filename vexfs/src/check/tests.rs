@@ -69,9 +69,8 @@ fn sample() -> Arc<SimDisk> {
 }
 
 fn fill(fs: &Fs) {
-    let create = |parent, name: &[u8], kind, target: &[u8]| {
-        fs.create(parent, name, &new_file(kind, target)).unwrap().ino
-    };
+    let create =
+        |parent, name: &[u8], kind, target: &[u8]| fs.create(parent, name, &new_file(kind, target)).unwrap().ino;
     let small = create(Ino::ROOT, b"small", Kind::File, b"");
     fs.write(small, 0, b"some bytes", NOW).unwrap();
     fs.set_xattr(small, b"user.note", b"value", xattr::CREATE, NOW).unwrap();
@@ -229,7 +228,11 @@ impl Plant {
     fn used_at_the_end(&self) -> u64 {
         let total = self.pool.superblock().total_blocks;
         let lowest = self.records.base.blocks_in_use().map(|run| run.start.0);
-        lowest.filter(|start| *start > total / 2).map(|start| total - start).max().unwrap_or(0)
+        lowest
+            .filter(|start| *start > total / 2)
+            .map(|start| total - start)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -246,7 +249,13 @@ fn a_pool_in_order_has_no_issues_closed_or_not() {
     assert_eq!(names(&report.issues), ["NotClosed"].into());
     assert_sound(as_disk(&disk)).unwrap();
     let fresh = Arc::new(SimDisk::new(MIB << 20, 1));
-    format_disk(&*fresh, &FormatOptions::default(), &Seeds::from_number(7), &Host::this()).unwrap();
+    format_disk(
+        &*fresh,
+        &FormatOptions::default(),
+        &Seeds::from_number(7),
+        &Host::this(),
+    )
+    .unwrap();
     assert_eq!(sentences(&run(&fresh, false, true).unwrap()), Vec::<String>::new());
     drop(mount(&fresh));
     assert_eq!(names(&run(&fresh, true, true).unwrap().issues), ["NotClosed"].into());

@@ -25,8 +25,8 @@ use crate::space::shared::SharedGroups;
 use crate::units::{BLOCK_SIZE, Ino, Run};
 
 use super::engine::{Core, Fs, Limits};
-use super::replay;
 use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
+use super::replay;
 use super::state::{CacheLimits, State, Tables};
 
 /// How to open a pool.

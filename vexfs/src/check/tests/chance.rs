@@ -56,11 +56,17 @@ fn image(closed: bool) -> Arc<SimDisk> {
     disk
 }
 
+/// So many, unless `PROPTEST_CASES` asks for a longer search.
 fn cases(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
     ProptestConfig {
-        cases,
+        cases: if std::env::var_os("PROPTEST_CASES").is_some() {
+            default.cases
+        } else {
+            cases
+        },
         failure_persistence: None,
-        ..ProptestConfig::default()
+        ..default
     }
 }
 
@@ -140,11 +146,62 @@ proptest! {
             let mended = run(&disk, true, false);
             prop_assert_eq!(mended.is_ok(), stop == end);
             let after = Arc::new(disk.crash(seed.wrapping_add(stop)));
-            let found = names(&run(&after, false, true).unwrap().issues);
-            prop_assert!(found == before || found.is_empty() || found == ["SuperblockCopy"].into(), "{found:?}");
+            let mut found = names(&run(&after, false, true).unwrap().issues);
+            // The power failed while a copy of the superblock was written.
+            found.remove("SuperblockCopy");
+            prop_assert!(found == before || found.is_empty(), "{:?}", found);
             prop_assert!(run(&after, true, false).unwrap().clean_after);
         }
     }
+}
+
+#[test]
+fn bytes_whose_place_was_lost_with_a_table_page_do_not_read_as_zeros() {
+    let disk = Arc::new(SimDisk::new(MIB << 20, 1));
+    format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(7), &Host::this()).unwrap();
+    let fs = mount(&disk);
+    let inos: Vec<Ino> = (0..300)
+        .map(|number| {
+            let name = format!("file-{number}");
+            let ino = fs
+                .create(Ino::ROOT, name.as_bytes(), &new_file(Kind::File, b""))
+                .unwrap()
+                .ino;
+            let length = if number % 2 == 0 { 100 } else { 3 * 4096 };
+            fs.write(ino, 0, &vec![7; length], NOW).unwrap();
+            ino
+        })
+        .collect();
+    fs.close().unwrap();
+    let rows_at = |block: Block| {
+        let mut page = [0; 4096];
+        disk.read(block.byte_at(), &mut page).unwrap();
+        let rows = page.windows(8).filter(|bytes| bytes.starts_with(&[7; 8])).count();
+        page[4] == 1 && rows > 2
+    };
+    let plant = Plant::new(&disk);
+    let block = plant
+        .records
+        .base
+        .blocks_in_use()
+        .flat_map(|run| run.blocks())
+        .find(|block| rows_at(*block));
+    disk.bit_flip(block.unwrap().byte_at() + 500, 2);
+    drop(plant);
+    assert!(run(&disk, true, false).unwrap().clean_after);
+    let fs = mount(&disk);
+    let mut lost = 0;
+    for ino in inos {
+        let mut content = vec![0; 3 * 4096];
+        match fs.read(ino, 0, &mut content) {
+            Ok(count) => assert!(
+                count > 0 && content[..count].iter().all(|byte| *byte == 7),
+                "{ino} reads wrong"
+            ),
+            Err(_) => lost += 1,
+        }
+    }
+    assert!((1..100).contains(&lost), "{lost} files lost");
 }
 
 fn scrub(fs: &Fs, from: Position, limit: usize) -> Scrubbed {
@@ -154,7 +211,11 @@ fn scrub(fs: &Fs, from: Position, limit: usize) -> Scrubbed {
         bytes_per_second: Some(1 << 40),
         progress: &mut |_| {
             steps += 1;
-            if steps < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if steps < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         },
     })
     .unwrap()
@@ -167,7 +228,10 @@ fn a_scrub_finds_bad_bytes_of_a_mounted_pool_and_goes_on_where_it_was_stopped() 
     let clean = scrub(&fs, Position::Tables, usize::MAX);
     assert_eq!((&clean.findings, clean.next), (&vec![], None));
     let big = fs.resolve(b"big").unwrap().ino;
-    let copy = fs.create(Ino::ROOT, b"d/x".get(2..).unwrap(), &new_file(Kind::File, b"")).unwrap().ino;
+    let copy = fs
+        .create(Ino::ROOT, b"d/x".get(2..).unwrap(), &new_file(Kind::File, b""))
+        .unwrap()
+        .ino;
     fs.write(copy, 0, &bytes(70 * 4096), NOW).unwrap();
     let run = match &fs.extents(copy, crate::units::FileBlock(0), 70).unwrap()[0].source {
         crate::fs::file::Source::Blocks(run, _) => *run,
@@ -176,10 +240,28 @@ fn a_scrub_finds_bad_bytes_of_a_mounted_pool_and_goes_on_where_it_was_stopped() 
     disk.bit_flip(run.start.plus(3).byte_at(), 0);
     disk.bad_sectors(run.start.plus(9).byte_at()..run.start.plus(11).byte_at());
     let found = scrub(&fs, Position::Tables, usize::MAX);
-    let told: Vec<_> = found.findings.iter().map(|finding| (finding.issue.name(), finding.path.as_deref())).collect();
+    let told: Vec<_> = found
+        .findings
+        .iter()
+        .map(|finding| (finding.issue.name(), finding.path.as_deref()))
+        .collect();
     assert_eq!(told, [("DataDamaged", Some("/x")), ("DataUnreadable", Some("/x"))]);
-    assert!(matches!(found.findings[0].issue, Issue::DataDamaged { at: 12_288, bytes: 4096, .. }));
-    assert!(matches!(found.findings[1].issue, Issue::DataUnreadable { at: 36_864, bytes: 8192, .. }));
+    assert!(matches!(
+        found.findings[0].issue,
+        Issue::DataDamaged {
+            at: 12_288,
+            bytes: 4096,
+            ..
+        }
+    ));
+    assert!(matches!(
+        found.findings[1].issue,
+        Issue::DataUnreadable {
+            at: 36_864,
+            bytes: 8192,
+            ..
+        }
+    ));
     assert_eq!(fs.path_of(big).unwrap().as_deref(), Some("/big"));
     let mut pieces = Scrubbed::default();
     let mut next = Some(Position::Tables);
@@ -198,7 +280,10 @@ fn figures() {
     let disk: Arc<dyn Disk> = Arc::new(crate::disk::MemDisk::new(8 << 30));
     format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(7), &Host::this()).unwrap();
     let open = |access| Pool::open_disk(Arc::clone(&disk), &OpenOptions::new(access)).unwrap();
-    let options = MountOptions { background: false, ..MountOptions::default() };
+    let options = MountOptions {
+        background: false,
+        ..MountOptions::default()
+    };
     let fs = Fs::mount(open(Access::ReadWrite), &options).unwrap();
     let content = bytes(4096);
     let mut directory = Ino::ROOT;
@@ -206,10 +291,16 @@ fn figures() {
     for number in 0..files {
         if number % 1000 == 0 {
             let name = format!("d{number}");
-            directory = fs.create(Ino::ROOT, name.as_bytes(), &new_file(Kind::Directory, b"")).unwrap().ino;
+            directory = fs
+                .create(Ino::ROOT, name.as_bytes(), &new_file(Kind::Directory, b""))
+                .unwrap()
+                .ino;
         }
         let name = format!("file-{number}");
-        let ino = fs.create(directory, name.as_bytes(), &new_file(Kind::File, b"")).unwrap().ino;
+        let ino = fs
+            .create(directory, name.as_bytes(), &new_file(Kind::File, b""))
+            .unwrap()
+            .ino;
         fs.write(ino, 0, &content, NOW).unwrap();
     }
     fs.close().unwrap();

@@ -5,7 +5,9 @@
 use super::*;
 use crate::checksum::Crc;
 use crate::data::row::{Ptr, Row};
-use crate::fs::record::{AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Orphan, OrphanKey, RowKey, SharedKey};
+use crate::fs::record::{
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Orphan, OrphanKey, RowKey, SharedKey,
+};
 use crate::space::shared::References;
 
 const GHOST: Ino = Ino(4000);
@@ -23,7 +25,11 @@ use Way::{Base as ByBase, Disk as Bytes_, Records as By};
 
 /// Issues, in the order of the list, and how to make them. The last tells which others are expected beside it.
 const CASES: &[(&str, Way, &[&str])] = &[
-    ("SuperblockCopy", Bytes_(|disk| disk.bit_flip(1025 * 4096 + 100, 3)), &[]),
+    (
+        "SuperblockCopy",
+        Bytes_(|disk| disk.bit_flip(1025 * 4096 + 100, 3)),
+        &[],
+    ),
     (
         "NeedsCheck",
         Bytes_(|disk| {
@@ -73,15 +79,29 @@ const CASES: &[(&str, Way, &[&str])] = &[
         By(|plant| {
             // One of each kind whose loss has no other consequence at once.
             plant.raw(encode_key(&InodeKey { ino: plant.ino("big") }), Some(b"\xff"));
-            plant.raw(encode_key(&RowKey { ino: plant.ino("big"), chunk: 9 }), Some(b"\xff"));
+            plant.raw(
+                encode_key(&RowKey {
+                    ino: plant.ino("big"),
+                    chunk: 9,
+                }),
+                Some(b"\xff"),
+            );
             plant.raw(encode_key(&GroupKey { group: 0 }), Some(b"short"));
             let shared: Vec<u8> = first_of(plant, SharedKey::TAG);
             plant.raw(shared, Some(b"\xff\xff"));
-            plant.raw(encode_key(&OrphanKey { ino: GHOST_ORPHAN(plant) }), Some(b""));
+            plant.raw(
+                encode_key(&OrphanKey {
+                    ino: GHOST_ORPHAN(plant),
+                }),
+                Some(b""),
+            );
             plant.raw(encode_key(&TotalsKey {}), Some(b"\x09"));
             plant.raw(vec![InodeKey::TAG, 1, 2], Some(b"x"));
             plant.raw(vec![AttributeKey::TAG, 1, 2], Some(b"x"));
-            let mut key = encode_key(&EntryKey { directory: Ino::ROOT, cookie: 0x7000 });
+            let mut key = encode_key(&EntryKey {
+                directory: Ino::ROOT,
+                cookie: 0x7000,
+            });
             plant.raw(key.clone(), Some(b"\x05"));
             plant.inode(Ino::ROOT, |root| root.size += 1);
             key.truncate(5);
@@ -89,11 +109,27 @@ const CASES: &[(&str, Way, &[&str])] = &[
         }),
         &[],
     ),
-    ("UnknownTag", By(|plant| plant.raw(vec![200, 1, 2], Some(b"future"))), &[]),
+    (
+        "UnknownTag",
+        By(|plant| plant.raw(vec![200, 1, 2], Some(b"future"))),
+        &[],
+    ),
     ("TotalsMissing", By(|plant| plant.remove(&TotalsKey {})), &[]),
-    ("NextInoTooLow", By(|plant| plant.totals(|totals| totals.next_ino = Ino(3))), &[]),
-    ("InodeCountWrong", By(|plant| plant.totals(|totals| totals.inodes += 1)), &[]),
-    ("PromisedWrong", By(|plant| plant.totals(|totals| totals.promised += 1)), &[]),
+    (
+        "NextInoTooLow",
+        By(|plant| plant.totals(|totals| totals.next_ino = Ino(3))),
+        &[],
+    ),
+    (
+        "InodeCountWrong",
+        By(|plant| plant.totals(|totals| totals.inodes += 1)),
+        &[],
+    ),
+    (
+        "PromisedWrong",
+        By(|plant| plant.totals(|totals| totals.promised += 1)),
+        &[],
+    ),
     (
         "PromisesExceedFree",
         By(|plant| {
@@ -107,7 +143,11 @@ const CASES: &[(&str, Way, &[&str])] = &[
         }),
         &[],
     ),
-    ("RootMissing", By(|plant| plant.remove(&InodeKey { ino: Ino::ROOT })), &[]),
+    (
+        "RootMissing",
+        By(|plant| plant.remove(&InodeKey { ino: Ino::ROOT })),
+        &[],
+    ),
     (
         "RootNotDirectory",
         By(|plant| plant.inode(Ino::ROOT, |root| root.mode = Kind::File.mode_bits() | 0o644)),
@@ -144,7 +184,11 @@ const CASES: &[(&str, Way, &[&str])] = &[
         }),
         &[],
     ),
-    ("DirectorySizeWrong", By(|plant| plant.inode(plant.ino("d"), |inode| inode.size += 1)), &[]),
+    (
+        "DirectorySizeWrong",
+        By(|plant| plant.inode(plant.ino("d"), |inode| inode.size += 1)),
+        &[],
+    ),
     (
         "SecondParent",
         By(|plant| {
@@ -175,21 +219,47 @@ const CASES: &[(&str, Way, &[&str])] = &[
         }),
         &[],
     ),
-    ("OrphanWithoutInode", By(|plant| plant.put(&OrphanKey { ino: GHOST }, &Orphan { next_chunk: 0 })), &[]),
+    (
+        "OrphanWithoutInode",
+        By(|plant| plant.put(&OrphanKey { ino: GHOST }, &Orphan { next_chunk: 0 })),
+        &[],
+    ),
     (
         "OrphanInUse",
         By(|plant| {
-            plant.put(&OrphanKey { ino: plant.ino("small") }, &Orphan { next_chunk: 0 });
+            plant.put(
+                &OrphanKey {
+                    ino: plant.ino("small"),
+                },
+                &Orphan { next_chunk: 0 },
+            );
             plant.put(&OrphanKey { ino: plant.ino("d") }, &Orphan { next_chunk: 3 });
         }),
         &[],
     ),
-    ("BlocksWrong", By(|plant| plant.inode(plant.ino("big"), |inode| inode.blocks = 3)), &[]),
-    ("InlineWrong", By(|plant| plant.inode(plant.ino("small"), |inode| inode.size = 2)), &[]),
-    ("SymlinkLength", By(|plant| plant.inode(plant.ino("d/symlink"), |inode| inode.size += 1)), &[]),
+    (
+        "BlocksWrong",
+        By(|plant| plant.inode(plant.ino("big"), |inode| inode.blocks = 3)),
+        &[],
+    ),
+    (
+        "InlineWrong",
+        By(|plant| plant.inode(plant.ino("small"), |inode| inode.size = 2)),
+        &[],
+    ),
+    (
+        "SymlinkLength",
+        By(|plant| plant.inode(plant.ino("d/symlink"), |inode| inode.size += 1)),
+        &[],
+    ),
     (
         "SymlinkWithoutTarget",
-        By(|plant| plant.remove(&RowKey { ino: plant.ino("d/symlink"), chunk: 0 })),
+        By(|plant| {
+            plant.remove(&RowKey {
+                ino: plant.ino("d/symlink"),
+                chunk: 0,
+            })
+        }),
         &[],
     ),
     (
@@ -214,7 +284,13 @@ const CASES: &[(&str, Way, &[&str])] = &[
         "EntryKindWrong",
         By(|plant| {
             let (key, entry) = plant.entry(Ino::ROOT, "small");
-            plant.put(&key, &Entry { kind: Kind::Fifo, ..entry });
+            plant.put(
+                &key,
+                &Entry {
+                    kind: Kind::Fifo,
+                    ..entry
+                },
+            );
         }),
         &[],
     ),
@@ -223,7 +299,13 @@ const CASES: &[(&str, Way, &[&str])] = &[
         By(|plant| {
             let (key, entry) = plant.entry(Ino::ROOT, "small");
             plant.remove(&key);
-            plant.put(&EntryKey { directory: Ino::ROOT, cookie: 0x12_3400 }, &entry);
+            plant.put(
+                &EntryKey {
+                    directory: Ino::ROOT,
+                    cookie: 0x12_3400,
+                },
+                &entry,
+            );
         }),
         &[],
     ),
@@ -232,8 +314,17 @@ const CASES: &[(&str, Way, &[&str])] = &[
         By(|plant| {
             let (key, entry) = plant.entry(Ino::ROOT, "small");
             let target = plant.ino("link");
-            plant.put(&key, &Entry { chained: true, ..entry.clone() });
-            let second = EntryKey { directory: Ino::ROOT, cookie: key.cookie + 1 };
+            plant.put(
+                &key,
+                &Entry {
+                    chained: true,
+                    ..entry.clone()
+                },
+            );
+            let second = EntryKey {
+                directory: Ino::ROOT,
+                cookie: key.cookie + 1,
+            };
             plant.put(&second, &Entry { ino: target, ..entry });
             plant.inode(Ino::ROOT, |root| root.size += 1);
             plant.inode(target, |inode| inode.links += 1);
@@ -245,7 +336,13 @@ const CASES: &[(&str, Way, &[&str])] = &[
         By(|plant| {
             let (key, entry) = plant.entry(Ino::ROOT, "small");
             plant.remove(&key);
-            plant.put(&EntryKey { directory: Ino::ROOT, cookie: key.cookie + 2 }, &entry);
+            plant.put(
+                &EntryKey {
+                    directory: Ino::ROOT,
+                    cookie: key.cookie + 2,
+                },
+                &entry,
+            );
         }),
         &[],
     ),
@@ -260,7 +357,15 @@ const CASES: &[(&str, Way, &[&str])] = &[
     ),
     (
         "RowOfNonFile",
-        By(|plant| plant.put(&RowKey { ino: plant.ino("d"), chunk: 0 }, &Row::Inline(b"x".as_slice().into()))),
+        By(|plant| {
+            plant.put(
+                &RowKey {
+                    ino: plant.ino("d"),
+                    chunk: 0,
+                },
+                &Row::Inline(b"x".as_slice().into()),
+            )
+        }),
         &[],
     ),
     (
@@ -268,7 +373,13 @@ const CASES: &[(&str, Way, &[&str])] = &[
         By(|plant| {
             let mut map = Map::default();
             map.set(0, Ptr::Promised);
-            plant.put(&RowKey { ino: plant.ino("big"), chunk: 1 << 46 }, &Row::Map(map));
+            plant.put(
+                &RowKey {
+                    ino: plant.ino("big"),
+                    chunk: 1 << 46,
+                },
+                &Row::Map(map),
+            );
             plant.totals(|totals| totals.promised += 1);
         }),
         &[],
@@ -291,7 +402,11 @@ const CASES: &[(&str, Way, &[&str])] = &[
         &[],
     ),
     ("ReferencesTooLow", By(|plant| share(plant, References::remove)), &[]),
-    ("ReferencesTooHigh", By(|plant| share(plant, |references, block| _ = references.add(block))), &[]),
+    (
+        "ReferencesTooHigh",
+        By(|plant| share(plant, |references, block| _ = references.add(block))),
+        &[],
+    ),
     (
         "CrossLinked",
         By(|plant| {
@@ -305,9 +420,21 @@ const CASES: &[(&str, Way, &[&str])] = &[
         By(|plant| attribute(plant, GHOST, b"user.ghost", 3)),
         &[],
     ),
-    ("AttributeName", By(|plant| attribute(plant, plant.ino("big"), b"user.\0", 3)), &[]),
-    ("AttributeTooLarge", By(|plant| attribute(plant, plant.ino("big"), b"user.large", 70_000)), &[]),
-    ("DataDamaged", Bytes_(|disk| disk.bit_flip(first_block(&Plant::new(disk), "big").byte_at() + 9, 1)), &[]),
+    (
+        "AttributeName",
+        By(|plant| attribute(plant, plant.ino("big"), b"user.\0", 3)),
+        &[],
+    ),
+    (
+        "AttributeTooLarge",
+        By(|plant| attribute(plant, plant.ino("big"), b"user.large", 70_000)),
+        &[],
+    ),
+    (
+        "DataDamaged",
+        Bytes_(|disk| disk.bit_flip(first_block(&Plant::new(disk), "big").byte_at() + 9, 1)),
+        &[],
+    ),
     (
         "DataUnreadable",
         Bytes_(|disk| {
@@ -340,7 +467,14 @@ fn GHOST_ORPHAN(plant: &Plant) -> Ino {
 }
 
 fn first_of(plant: &Plant, tag: u8) -> Vec<u8> {
-    plant.records.scan(&[tag], &[tag + 1]).unwrap().next().unwrap().unwrap().0
+    plant
+        .records
+        .scan(&[tag], &[tag + 1])
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .0
 }
 
 /// Damages the nth page from the front of the table with most blocks; 1: its data, larger: its guide.
@@ -362,7 +496,10 @@ fn spoil_page(disk: &Arc<SimDisk>, which: u64) {
 }
 
 fn first_block(plant: &Plant, path: &str) -> Block {
-    match plant.get(&RowKey { ino: plant.ino(path), chunk: 0 }) {
+    match plant.get(&RowKey {
+        ino: plant.ino(path),
+        chunk: 0,
+    }) {
         Row::Map(map) => map.pool_blocks().next().unwrap(),
         Row::Inline(_) => panic!("{path} has no blocks"),
     }
@@ -430,7 +567,11 @@ fn every_damage_is_found_as_what_it_is_and_mended() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn found_and_mended(disk: &Arc<SimDisk>, name: &'static str, beside: &[&'static str]) -> std::result::Result<(), String> {
+fn found_and_mended(
+    disk: &Arc<SimDisk>,
+    name: &'static str,
+    beside: &[&'static str],
+) -> std::result::Result<(), String> {
     let text = |error: Error| error.to_string();
     let report = run(disk, false, true).map_err(text)?;
     let found = names(&report.issues);
@@ -455,7 +596,8 @@ fn found_and_mended(disk: &Arc<SimDisk>, name: &'static str, beside: &[&'static 
         return Err(format!("left {:?} after {repaired:#?}", sentences(&left)));
     }
     let fs = mount(disk);
-    fs.create(Ino::ROOT, b"usable", &new_file(Kind::File, b"")).map_err(text)?;
+    fs.create(Ino::ROOT, b"usable", &new_file(Kind::File, b""))
+        .map_err(text)?;
     fs.close().map_err(text)?;
     let later = run(disk, false, false).map_err(text)?;
     if !later.issues.is_empty() {

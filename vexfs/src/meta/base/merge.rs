@@ -157,7 +157,9 @@ impl Cursor {
     fn open_page(&mut self, index: u32) -> Result<()> {
         let mut index = index;
         loop {
-            let Err(error) = self.try_page(index) else { return Ok(()) };
+            let Err(error) = self.try_page(index) else {
+                return Ok(());
+            };
             let Some(table) = self.table().filter(|table| table.excuses(&error)) else {
                 return Err(error);
             };

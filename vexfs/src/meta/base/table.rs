@@ -120,8 +120,17 @@ impl Table {
     /// A guide from what the pages say themselves, for a table that lost its own.
     fn rebuild_guide(&self) -> Guide {
         let mut rebuilt = Rebuilt::default();
-        for index in 0..self.info.data_pages.saturating_add(self.info.blob_pages).min(TABLE_PAGES) {
-            let kind = if index < self.info.data_pages { Kind::Data } else { Kind::Blob };
+        for index in 0..self
+            .info
+            .data_pages
+            .saturating_add(self.info.blob_pages)
+            .min(TABLE_PAGES)
+        {
+            let kind = if index < self.info.data_pages {
+                Kind::Data
+            } else {
+                Kind::Blob
+            };
             let page = self.read(index, 1, kind).ok().and_then(|mut pages| pages.pop());
             rebuilt.add(kind, page.as_ref().map(|(page, crc)| (&page.bytes, *crc)));
         }
