@@ -17,7 +17,9 @@ use crate::space::shared::References;
 use crate::units::{Block, Run};
 
 /// Blocks of a row of the bitmap.
-const GROUP: u64 = ROW_BYTES as u64 * 8;
+const GROUP: u64 = GROUP_COUNTS as u64;
+/// The same as a size in memory.
+const GROUP_COUNTS: usize = ROW_BYTES * 8;
 /// Blocks of a row of references.
 const SHARED: u64 = 32;
 
@@ -60,7 +62,7 @@ impl Window {
 /// How often the blocks of a window are named: a byte each, where a group has any; more than a byte tells, apart.
 pub(super) struct Counts {
     window: Window,
-    groups: Vec<Option<Box<[u8; GROUP as usize]>>>,
+    groups: Vec<Option<Box<[u8; GROUP_COUNTS]>>>,
     many: FxHashMap<u64, u64>,
 }
 
@@ -75,7 +77,6 @@ impl Counts {
     }
 
     /// A block is named once more.
-    #[expect(clippy::cast_possible_truncation, reason = "below the size of a group")]
     pub(super) fn add(&mut self, block: Block) {
         let group = block.0 / GROUP;
         let Some(slot) = group
@@ -85,7 +86,7 @@ impl Counts {
             return;
         };
         let Some(group) = self.groups.get_mut(slot) else { return };
-        let group = group.get_or_insert_with(|| Box::new([0; GROUP as usize]));
+        let group = group.get_or_insert_with(|| Box::new([0; GROUP_COUNTS]));
         let count = &mut group[(block.0 % GROUP) as usize];
         match count.checked_add(1) {
             Some(more) => *count = more,
@@ -93,7 +94,6 @@ impl Counts {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "below the size of a group")]
     fn get(&self, block: Block) -> u64 {
         let count = self
             .group(block.0 / GROUP)
@@ -106,7 +106,7 @@ impl Counts {
         u64::from(count) + more
     }
 
-    fn group(&self, group: u64) -> Option<&[u8; GROUP as usize]> {
+    fn group(&self, group: u64) -> Option<&[u8; GROUP_COUNTS]> {
         let at = usize::try_from(group.checked_sub(self.window.from)?).ok()?;
         self.groups.get(at)?.as_deref()
     }

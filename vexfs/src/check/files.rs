@@ -169,7 +169,7 @@ impl Round<'_, '_> {
                 let bytes = content.len() as u64;
                 sum.target = Some(bytes);
                 if let (Some(inode), true) = (inode, first) {
-                    self.inline(key, inode, &content, sum)?;
+                    self.inline(key, inode, &content, sum);
                 }
                 return Ok(());
             }
@@ -256,12 +256,12 @@ impl Round<'_, '_> {
         told.is_empty()
     }
 
-    fn inline(&mut self, key: RowKey, inode: &Inode, content: &[u8], sum: &mut Sum) -> Result<()> {
+    fn inline(&mut self, key: RowKey, inode: &Inode, content: &[u8], sum: &mut Sum) {
         let bytes = content.len() as u64;
         let RowKey { ino, chunk } = key;
         let wrong = chunk != 0 || inode.kind() == Kind::File && (bytes > inode.size || content.len() > INLINE_BYTES);
         if !wrong || !matches!(inode.kind(), Kind::File | Kind::Symlink) {
-            return Ok(());
+            return;
         }
         sum.spoiled = inode.kind() == Kind::Symlink;
         let size = inode.size;
@@ -277,14 +277,13 @@ impl Round<'_, '_> {
             } else {
                 self.put::<_, Row>(&key, None);
             }
-            return Ok(());
+            return;
         }
         // What lies behind the end of the file was never to be read.
         let kept = usize::try_from(size).unwrap_or(usize::MAX).min(INLINE_BYTES);
         let kept = content.get(..kept).unwrap_or(content);
         let row = (!kept.is_empty()).then(|| Row::Inline(kept.into()));
         self.put(&key, row.as_ref());
-        Ok(())
     }
 
     /// Everything the file has in a chunk is lost.

@@ -340,8 +340,7 @@ fn mend_in_memory(
 fn superblock_issues(pool: &Pool, found: &mut Found, limit: usize) {
     for place in pool.survey().damaged() {
         let what = match &place.condition {
-            Condition::Damaged(error) => error.to_string(),
-            Condition::Unsupported { error, .. } => error.to_string(),
+            Condition::Damaged(error) | Condition::Unsupported { error, .. } => error.to_string(),
             Condition::Misplaced => "it belongs elsewhere".to_owned(),
             Condition::Unreadable(error) => error.to_string(),
             Condition::Intact(_) => continue,

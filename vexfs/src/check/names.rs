@@ -71,9 +71,10 @@ impl Names {
         };
         names.read_inodes(round)?;
         names.check_root(round);
-        round.orphans(|round, ino| match names.find(ino) {
-            Some(known) => known.orphan = true,
-            None => {
+        round.orphans(|round, ino| {
+            if let Some(known) = names.find(ino) {
+                known.orphan = true;
+            } else {
                 round.issue(Issue::OrphanWithoutInode { ino });
                 round.put::<_, Orphan>(&OrphanKey { ino }, None);
             }
@@ -429,7 +430,7 @@ impl Names {
                     folder.subdirectories.saturating_add(2)
                 },
             );
-            if counted != found && !(doomed && !orphan) {
+            if counted != found && (orphan || !doomed) {
                 round.issue(Issue::LinkCountWrong { ino, counted, found });
                 round.edit(ino, |inode| inode.links = found)?;
             }

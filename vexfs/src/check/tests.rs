@@ -56,7 +56,7 @@ fn new_file(kind: Kind, target: &[u8]) -> NewFile<'_> {
 }
 
 fn bytes(count: usize) -> Vec<u8> {
-    (0..count).map(|index| (index / 5 % 251) as u8).collect()
+    (0..count).map(|index| (index / 5).to_le_bytes()[0]).collect()
 }
 
 /// A pool with something of everything: small and large files, a hole, promises, shared blocks, links of both kinds,

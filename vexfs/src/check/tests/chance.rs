@@ -39,7 +39,7 @@ fn used_blocks(disk: &Arc<SimDisk>) -> Vec<Block> {
     let journal = Run::new(superblock.journal.start, 4);
     let superblocks = [1, 2, 1025, 1026].map(|block| Run::new(Block(block), 1));
     let runs = plant.records.base.blocks_in_use().chain([journal]).chain(superblocks);
-    runs.flat_map(|run| run.blocks()).collect()
+    runs.flat_map(Run::blocks).collect()
 }
 
 /// A closed pool, or one with a journal.
@@ -184,7 +184,7 @@ fn bytes_whose_place_was_lost_with_a_table_page_do_not_read_as_zeros() {
         .records
         .base
         .blocks_in_use()
-        .flat_map(|run| run.blocks())
+        .flat_map(Run::blocks)
         .find(|block| rows_at(*block));
     disk.bit_flip(block.unwrap().byte_at() + 500, 2);
     drop(plant);

@@ -89,12 +89,7 @@ const CASES: &[(&str, Way, &[&str])] = &[
             plant.raw(encode_key(&GroupKey { group: 0 }), Some(b"short"));
             let shared: Vec<u8> = first_of(plant, SharedKey::TAG);
             plant.raw(shared, Some(b"\xff\xff"));
-            plant.raw(
-                encode_key(&OrphanKey {
-                    ino: GHOST_ORPHAN(plant),
-                }),
-                Some(b""),
-            );
+            plant.raw(encode_key(&OrphanKey { ino: orphan(plant) }), Some(b""));
             plant.raw(encode_key(&TotalsKey {}), Some(b"\x09"));
             plant.raw(vec![InodeKey::TAG, 1, 2], Some(b"x"));
             plant.raw(vec![AttributeKey::TAG, 1, 2], Some(b"x"));
@@ -258,7 +253,7 @@ const CASES: &[(&str, Way, &[&str])] = &[
             plant.remove(&RowKey {
                 ino: plant.ino("d/symlink"),
                 chunk: 0,
-            })
+            });
         }),
         &[],
     ),
@@ -364,7 +359,7 @@ const CASES: &[(&str, Way, &[&str])] = &[
                     chunk: 0,
                 },
                 &Row::Inline(b"x".as_slice().into()),
-            )
+            );
         }),
         &[],
     ),
@@ -457,8 +452,7 @@ const CASES: &[(&str, Way, &[&str])] = &[
     ),
 ];
 
-#[expect(non_snake_case, reason = "reads as the constant beside it")]
-fn GHOST_ORPHAN(plant: &Plant) -> Ino {
+fn orphan(plant: &Plant) -> Ino {
     let mut orphans = plant.records.all::<OrphanKey, Orphan>().unwrap();
     match orphans.next().unwrap() {
         Some(Item::Good(key, _)) => key.ino,
