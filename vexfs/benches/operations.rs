@@ -2,13 +2,15 @@
 
 //! Cost of the operations that everything else is made of. One thread.
 
+#![allow(missing_docs, reason = "the macro makes a public function")]
+
 mod support;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use support::{FILE, NOW, Numbers, manual, pool_file, pool_without_data};
+use support::{FILE, NOW, Numbers, contents, manual, pool_file, pool_without_data};
 use vexfs::fs::{Fs, MountOptions};
 use vexfs::units::Ino;
 
@@ -70,11 +72,11 @@ fn overwrite(criterion: &mut Criterion) {
     const BLOCKS: u64 = 65_536;
     let fs = pool_without_data(2 << 30);
     let ino = fs.create(Ino::ROOT, b"file", &FILE).expect("create").ino;
-    let piece = vec![7; 1 << 20];
+    let piece = contents(1 << 20);
     for at in 0..BLOCKS / 256 {
         fs.write(ino, at << 20, &piece, NOW).expect("write");
     }
-    let block = vec![9; 4096];
+    let block = contents(4096);
     let mut numbers = Numbers(3);
     let mut group = criterion.benchmark_group("overwrite 4 KiB");
     group.throughput(Throughput::Elements(1));
@@ -96,7 +98,7 @@ fn overwrite(criterion: &mut Criterion) {
 fn sequential(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("1 MiB");
     group.throughput(Throughput::Bytes(1 << 20));
-    let piece = vec![7_u8; 1 << 20];
+    let piece = contents(1 << 20);
     let mut copy = vec![0_u8; 1 << 20];
     group.bench_function("memcpy", |bench| {
         bench.iter(|| black_box(&mut copy).copy_from_slice(black_box(&piece)));

@@ -35,6 +35,13 @@ pub const UBLK_BUILD: &[Package] = &[
     ("linux-libc-dev", "/usr/include/linux/fs.h"),
 ];
 
+/// The filesystems that the engine is compared with.
+pub const FILESYSTEMS: &[Package] = &[
+    ("btrfs-progs", "/usr/bin/btrfs"),
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("util-linux", "/usr/bin/findmnt"),
+];
+
 /// What the Debian packages are built and checked with, beside what the server needs.
 pub const DEB: &[Package] = &[
     ("build-essential", "/usr/share/build-essential/essential-packages-list"),

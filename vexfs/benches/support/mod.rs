@@ -2,6 +2,8 @@
 
 //! What the benchmarks share.
 
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +15,9 @@ use vexfs::fs::{Fs, MountOptions, NewFile};
 use vexfs::pool::format::{FormatOptions, Seeds, format_disk, format_path};
 use vexfs::pool::{Access, Host, OpenOptions, Pool};
 
-pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
-pub const FILE: NewFile<'static> = NewFile {
+pub(crate) const FILE: NewFile<'static> = NewFile {
     kind: Kind::File,
     permissions: 0o644,
     uid: 1000,
@@ -25,27 +27,26 @@ pub const FILE: NewFile<'static> = NewFile {
     now: NOW,
 };
 
-/// A disk whose writes from some place on vanish: what is measured is the engine, not the memory below it.
-pub struct NoDataDisk {
-    inner: MemDisk,
-    /// Everything below is kept: superblocks, journal.
-    kept_bytes: u64,
-}
+/// First bytes of every write of file contents that [`NoDataDisk`] is to forget.
+pub(crate) const MARK: [u8; 16] = *b"contents of file";
+
+/// A disk on which file contents vanish: what is measured is the engine, not the memory below it.
+pub(crate) struct NoDataDisk(MemDisk);
 
 impl Disk for NoDataDisk {
     fn size_bytes(&self) -> u64 {
-        self.inner.size_bytes()
+        self.0.size_bytes()
     }
 
     fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
-        self.inner.read(at, into)
+        self.0.read(at, into)
     }
 
     fn write(&self, at: u64, from: &[u8]) -> Result<()> {
-        if at < self.kept_bytes {
-            self.inner.write(at, from)
-        } else {
+        if from.starts_with(&MARK) {
             Ok(())
+        } else {
+            self.0.write(at, from)
         }
     }
 
@@ -58,23 +59,20 @@ impl Disk for NoDataDisk {
     }
 }
 
-/// A pool on a disk without data, with checkpoints far away.
-pub fn pool_without_data(bytes: u64) -> Fs {
-    let inner = MemDisk::new(bytes);
-    let options = FormatOptions {
-        journal_bytes: Some(bytes / 8),
-        ..FormatOptions::default()
-    };
-    let superblock = format_disk(&inner, &options, &Seeds::from_number(1), &Host::this()).expect("format");
-    let disk = Arc::new(NoDataDisk {
-        inner,
-        kept_bytes: superblock.journal.end().byte_at(),
-    });
+/// A pool on a disk without contents.
+pub(crate) fn pool_without_data(bytes: u64) -> Fs {
+    let disk = Arc::new(NoDataDisk(MemDisk::new(bytes)));
+    format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(1), &Host::this()).expect("format");
     let pool = Pool::open_disk(disk, &OpenOptions::new(Access::ReadWrite)).expect("open");
     Fs::mount(pool, &manual()).expect("mount")
 }
 
-pub fn manual() -> MountOptions {
+/// Contents that [`NoDataDisk`] forgets.
+pub(crate) fn contents(bytes: usize) -> Vec<u8> {
+    MARK.iter().copied().cycle().take(bytes).collect()
+}
+
+pub(crate) fn manual() -> MountOptions {
     MountOptions {
         background: false,
         ..MountOptions::default()
@@ -82,7 +80,7 @@ pub fn manual() -> MountOptions {
 }
 
 /// A fresh pool in a file of the build directory.
-pub fn pool_file(name: &str, bytes: u64) -> PathBuf {
+pub(crate) fn pool_file(name: &str, bytes: u64) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let options = FormatOptions {
         size_bytes: Some(bytes),
@@ -94,10 +92,10 @@ pub fn pool_file(name: &str, bytes: u64) -> PathBuf {
 }
 
 /// A generator of numbers that looks random and is the same every time.
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

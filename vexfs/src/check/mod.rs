@@ -254,6 +254,7 @@ fn examine(pool: &mut Pool, options: &mut CheckOptions<'_>) -> Result<Report> {
         superblock: &superblock,
         system,
         lost,
+        same_boot: pool.same_boot(),
         verify_data: options.verify_data,
         memory_bytes: options.memory_bytes,
         max_issues: limit,
@@ -412,7 +413,7 @@ fn replay_journal(around: &mut Surroundings<'_>, base: &Base, found: &mut Found)
     let superblock = around.superblock;
     let mut seed = Changes::new();
     let mut totals = first_totals(base, superblock, found, limit)?;
-    let mut replayed = replay(around.disk, base, superblock, totals, &seed)?;
+    let mut replayed = replay(around.disk, base, superblock, around.same_boot, totals, &seed)?;
     if replayed.contradiction.is_some() {
         let mut records = Records {
             base: base.clone(),
@@ -439,7 +440,7 @@ fn replay_journal(around: &mut Surroundings<'_>, base: &Base, found: &mut Found)
             };
         }
         if !seed.is_empty() {
-            let again = replay(around.disk, base, superblock, totals, &seed)?;
+            let again = replay(around.disk, base, superblock, around.same_boot, totals, &seed)?;
             if again.end.seq > replayed.end.seq || again.contradiction.is_none() {
                 replayed = again;
                 // What the tables had wrong is not to be seen any more under what the journal made of it.
@@ -473,7 +474,7 @@ fn replay_nothing(around: &Surroundings<'_>, base: &Base, totals: Totals) -> Res
         },
         ..around.superblock.clone()
     };
-    Ok(replay(around.disk, base, &empty, totals, &Changes::new())?.changes)
+    Ok(replay(around.disk, base, &empty, around.same_boot, totals, &Changes::new())?.changes)
 }
 
 /// Whether a fix only sets numbers that follow from other records: nothing appears, and no file, name or byte goes.

@@ -31,6 +31,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) system: Vec<Run>,
     /// Keys of records that are lost with pages of tables.
     pub(super) lost: Vec<KeyRange>,
+    /// See [`crate::pool::Pool::same_boot`].
+    pub(super) same_boot: bool,
     pub(super) verify_data: bool,
     pub(super) memory_bytes: u64,
     pub(super) max_issues: usize,

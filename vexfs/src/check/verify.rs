@@ -5,8 +5,8 @@
 use super::issue::Issue;
 use super::round::Round;
 use crate::checksum::Crc;
-use crate::data::CHUNK_BLOCKS;
-use crate::data::row::{CHUNK, Map, Ptr};
+use crate::data::row::{Map, Ptr};
+use crate::data::{CHUNK_BLOCKS, CHUNK_LEN};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::fs::file::unpack;
@@ -58,7 +58,7 @@ pub(super) fn read_row(disk: &dyn Disk, map: &Map) -> Result<(Vec<Finding>, u64)
     let mut read = 0;
     let mut index = 0;
     let mut buffer = Vec::new();
-    while index < CHUNK {
+    while index < CHUNK_LEN {
         let (count, found) = match map.get(index) {
             Ptr::Hole | Ptr::Promised => (1, Vec::new()),
             Ptr::Lost => (1, vec![(0, Block(0), Fault::Lost)]),
@@ -69,7 +69,7 @@ pub(super) fn read_row(disk: &dyn Disk, map: &Map) -> Result<(Vec<Finding>, u64)
             }
             Ptr::Packed { unit, .. } => {
                 let same = |index: &usize| matches!(map.get(*index), Ptr::Packed { unit: other, .. } if other == unit);
-                let count = (index..CHUNK).take_while(same).count();
+                let count = (index..CHUNK_LEN).take_while(same).count();
                 let Some(unit) = map.unit(unit) else {
                     index += count;
                     continue;
@@ -120,7 +120,7 @@ fn together(map: &Map, index: usize, block: Block) -> usize {
         Ptr::Data(next, _) | Ptr::Bare(next) => next.0 == block.0 + offset,
         _ => false,
     };
-    (0..).zip(index..CHUNK).take_while(follows).count()
+    (0..).zip(index..CHUNK_LEN).take_while(follows).count()
 }
 
 fn read_run(

@@ -17,6 +17,8 @@ pub mod row;
 
 /// Blocks per row: 128 KiB of a file.
 pub const CHUNK_BLOCKS: u64 = 32;
+/// The same, as a number of things in memory.
+pub const CHUNK_LEN: usize = 32;
 
 /// The chunk a file block is in, and its place there.
 pub const fn chunk_of(block: crate::units::FileBlock) -> (u64, usize) {

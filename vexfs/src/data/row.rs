@@ -30,8 +30,7 @@ type Decoded<T> = std::result::Result<T, DecodeError>;
 pub const INLINE_BYTES: usize = 2048;
 /// Longest target of a symbolic link, which is always stored in its row.
 pub const SYMLINK_BYTES: usize = 4095;
-/// [`CHUNK_BLOCKS`] as an index.
-pub(crate) const CHUNK: usize = CHUNK_BLOCKS as usize;
+const CHUNK: usize = super::CHUNK_LEN;
 
 /// What one block of a file consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -285,8 +285,8 @@ fn run(worker: &Weak<Shared>) {
             return;
         }
         if core.failed || !core.wants_checkpoint() {
-            let timed_out = shared.wanted.wait_for(&mut core, FLUSH_INTERVAL).timed_out();
-            if timed_out {
+            let timed_out = !core.wants_sync() && shared.wanted.wait_for(&mut core, FLUSH_INTERVAL).timed_out();
+            if timed_out || core.wants_sync() {
                 flush_old(&shared, core);
             }
             continue;

@@ -5,10 +5,11 @@
 //! A position in a directory is a number that stays valid while entries come and go: an entry that exists all the while is
 //! listed once. 0 is the start, 1 is behind `.`, 2 behind `..`; an entry's position is its cookie.
 
-use crate::error::{Errno, Result};
+use crate::error::{Damage, Errno, Result};
 use crate::units::Ino;
 
 use super::engine::Fs;
+use super::name::LAST_COOKIE;
 use super::record::{EntryKey, Kind};
 
 /// One entry of a listing.
@@ -59,10 +60,15 @@ impl Fs {
             cookie: 0,
         };
         let mut left = wanted;
+        let mut strange = None;
         core.state
             .tables
             .entries
             .visit(&core.state.base, &first, &end, |key, entry| {
+                if key.cookie > LAST_COOKIE {
+                    strange = Some(key.cookie);
+                    return false;
+                }
                 if entry.ino.0 != 0 {
                     listing.push(DirectoryEntry {
                         ino: entry.ino,
@@ -74,7 +80,14 @@ impl Fs {
                 }
                 left > 0
             })?;
-        Ok(listing)
+        match strange {
+            // What comes before is listed first; going on from there meets it again.
+            Some(cookie) if listing.is_empty() => Err(Damage::new(
+                directory,
+                format_args!("has an entry at the impossible position {cookie:#x}"),
+            )),
+            _ => Ok(listing),
+        }
     }
 
     /// Everything in a directory except `.` and `..`.

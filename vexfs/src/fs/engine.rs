@@ -53,6 +53,7 @@ pub(super) struct Shared {
 }
 
 /// What the lock guards.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Core {
     pub(super) state: State,
     pub(super) journal: Journal,
@@ -60,6 +61,12 @@ pub(super) struct Core {
     pub(super) failed: bool,
     /// Everything up to here is known to be durable.
     pub(super) durable: Seq,
+    /// The disk says that everything up to here is durable.
+    pub(super) vouched: Seq,
+    /// Newest transaction with data that has no checksums.
+    pub(super) newest_bare: Seq,
+    /// Blocks written since the last sync began: what recovery may have to compare with checksums.
+    pub(super) unsynced_blocks: u64,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
     /// The last clone of the handle is going.
@@ -92,8 +99,19 @@ const METADATA_MARGIN: u64 = 1;
 /// their operations.
 const RECORD_BYTES: u64 = 440;
 
+/// 256 MiB: a second's work for recovery on a slow disk.
+const UNSYNCED_BLOCKS: u64 = 65_536;
+
 /// Shorter runs are not discarded: telling the device would cost more than it gains.
 const DISCARD_BLOCKS: u32 = 64;
+
+/// No transaction takes more of the journal: the largest sets an extended attribute, the next names the blocks and checksums
+/// of a piece of a write.
+const LARGEST_TRANSACTION: usize = 2 * super::MAX_XATTR_VALUE;
+const _: () = assert!(
+    2 * LARGEST_TRANSACTION <= crate::pool::superblock::MIN_JOURNAL_BLOCKS as usize * crate::units::BLOCK_SIZE,
+    "the smallest journal has room for a transaction besides those that make a checkpoint due"
+);
 
 impl Limits {
     /// For a pool of so many bytes and a journal of so many.
@@ -124,6 +142,10 @@ pub struct Statistics {
     pub available_blocks: u64,
     /// Blocks that are free or will be after the next flushes.
     pub free_blocks: u64,
+    /// Blocks that files name; one that several share counts once.
+    pub file_blocks: u64,
+    /// Blocks promised to preallocated ranges.
+    pub promised_blocks: u64,
     /// Files of all kinds.
     pub inodes: u64,
     /// Newest transaction.
@@ -178,6 +200,8 @@ impl Fs {
             total_blocks: core.state.space.total_blocks(),
             available_blocks: core.state.space.available(),
             free_blocks: core.state.space.available() + core.state.space.deferred_blocks(),
+            file_blocks: core.state.space.committed_blocks(),
+            promised_blocks: core.state.totals.promised,
             inodes: core.state.totals.inodes,
             newest: core.journal.newest().0,
             durable: core.durable.0,
@@ -219,12 +243,7 @@ impl Fs {
         self.purge(ino)
     }
 
-    /// Performs a transaction: all of it, or an error and nothing.
-    pub(super) fn transact(&self, operations: &[Op<'_>]) -> Result<()> {
-        self.transact_with(operations, |_| Ok(()))
-    }
-
-    /// The same, if `check` agrees under the lock.
+    /// Performs a transaction if `check` agrees under the lock: all of it, or an error and nothing.
     pub(super) fn transact_with(
         &self,
         operations: &[Op<'_>],
@@ -266,6 +285,10 @@ impl Fs {
     /// Blocks of a write that will not happen.
     pub(super) fn give_blocks_back(&self, runs: &[Run]) {
         let mut core = self.core();
+        if core.failed {
+            // The write may have been applied before the journal or a checkpoint failed: then the blocks are the file's.
+            return;
+        }
         for &run in runs {
             core.state.space.give_back(run);
         }
@@ -306,6 +329,10 @@ impl Core {
     pub(super) fn perform_covered(&mut self, operations: &[Op<'_>]) -> Result<()> {
         let seq = self.journal.newest().next();
         apply(&mut self.state, operations, seq)?;
+        if operations.iter().any(is_bare) {
+            self.newest_bare = seq;
+        }
+        self.unsynced_blocks += operations.iter().map(written_blocks).sum::<u64>();
         let before = self.journal.pending();
         self.journal
             .push(|out| operations.iter().for_each(|operation| operation.encode(out)));
@@ -328,16 +355,21 @@ impl Core {
             .set_system_reserve(run + self.step_blocks + self.limits.slack);
     }
 
+    /// Whether so much was written without a sync that recovery would take long.
+    pub(super) fn wants_sync(&self) -> bool {
+        !self.failed && self.unsynced_blocks > UNSYNCED_BLOCKS
+    }
+
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.state.tables.active() > self.limits.records || self.journal.used() > self.limits.journal_bytes
     }
 
     /// Whether a change must wait for a checkpoint: there is too much in memory, or what is kept for it is what is missing.
-    fn is_stuffed(&self) -> bool {
+    pub(super) fn is_stuffed(&self) -> bool {
         let worth_it = self.state.tables.active() > self.limits.records / 8;
         worth_it && self.state.space.available() < METADATA_MARGIN
             || self.state.tables.changed() > self.limits.records * 2
-            || !self.journal.has_room(crate::journal::MAX_PAYLOAD / 8)
+            || !self.journal.has_room(LARGEST_TRANSACTION)
     }
 
     pub(super) fn fail(&mut self, error: &Error) {
@@ -372,6 +404,18 @@ impl Core {
             runs.push(run);
         }
         Some(runs)
+    }
+}
+
+/// Whether an operation names data without checksums.
+fn is_bare(operation: &Op<'_>) -> bool {
+    matches!(operation, Op::Write { checksums, .. } if checksums.is_empty())
+}
+
+fn written_blocks(operation: &Op<'_>) -> u64 {
+    match operation {
+        Op::Write { runs, .. } | Op::WritePacked { runs, .. } => runs.iter().map(|run| u64::from(run.count)).sum(),
+        _ => 0,
     }
 }
 
@@ -411,13 +455,16 @@ impl Shared {
 
     /// After a change: starts a checkpoint if one is due.
     pub(super) fn request_checkpoint(&self, core: MutexGuard<'_, Core>) -> Result<()> {
-        if !core.wants_checkpoint() || core.checkpointing {
-            return Ok(());
-        }
+        let due = core.wants_checkpoint() && !core.checkpointing;
+        let sync_due = core.wants_sync();
         drop(core);
-        if self.background {
+        if !due && !sync_due {
+            Ok(())
+        } else if self.background {
             self.wanted.notify_all();
             Ok(())
+        } else if !due {
+            self.flush(None)
         } else {
             self.checkpoint()
         }
@@ -446,7 +493,7 @@ impl Shared {
         }
         flush.running = true;
         drop(flush);
-        let result = self.sync();
+        let result = self.sync().and_then(|durable| self.vouch_for_bare().map(|()| durable));
         let mut flush = self.flush.lock();
         flush.running = false;
         flush.ended += 1;
@@ -461,10 +508,11 @@ impl Shared {
     /// One sync of the disk, and what follows from its success: returns what is durable now.
     pub(super) fn sync(&self) -> Result<Seq> {
         let (written, told) = {
-            let core = self.core.lock();
+            let mut core = self.core.lock();
             if core.failed {
                 return Err(Errno::Failed.into());
             }
+            core.unsynced_blocks = 0;
             (core.journal.written(), core.journal.durable_told())
         };
         self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -477,6 +525,7 @@ impl Shared {
             return Err(error);
         }
         core.durable = core.durable.max(written);
+        core.vouched = core.vouched.max(told);
         // The batch that told so is durable too now: what was freed before may be used again.
         let free = core.state.space.withdraw_durable(told);
         self.reuse(core, free);
@@ -507,17 +556,34 @@ impl Shared {
 
     /// Puts on disk what is known to be durable, so that everything freed up to now becomes reusable.
     pub(super) fn turn_over(&self) -> Result<()> {
+        self.tell_durable()?;
+        self.flush(None)
+    }
+
+    /// Appends to the journal what is known to be durable.
+    fn tell_durable(&self) -> Result<()> {
+        let mut core = self.core.lock();
+        core.check_writable()?;
+        let durable = core.durable;
+        // A transaction without operations: it only carries the number.
+        core.journal.push(|_| ());
+        if let Err(error) = core.journal.write_out(durable) {
+            core.fail(&error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// After a sync: recovery cannot see whether data without checksums arrived, and takes it only if the disk says that
+    /// everything up to there was durable. So that must be durable too before the flush is answered.
+    fn vouch_for_bare(&self) -> Result<()> {
         {
-            let mut core = self.core.lock();
-            core.check_writable()?;
-            let durable = core.durable;
-            // A transaction without operations: it only carries the number.
-            core.journal.push(|_| ());
-            if let Err(error) = core.journal.write_out(durable) {
-                core.fail(&error);
-                return Err(error);
+            let core = self.core.lock();
+            if core.newest_bare <= core.vouched {
+                return Ok(());
             }
         }
-        self.flush(None)
+        self.tell_durable()?;
+        self.sync().map(|_| ())
     }
 }

@@ -15,7 +15,7 @@
 use crate::checksum::Crc;
 use crate::data::compress::Algorithm;
 use crate::data::row::{INLINE_BYTES, Ptr, Row, Unit};
-use crate::data::{CHUNK_BLOCKS, chunk_of};
+use crate::data::{CHUNK_BLOCKS, CHUNK_LEN, chunk_of};
 use crate::disk::Disk;
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, Block, FileBlock, Ino, Run, blocks_for};
@@ -29,6 +29,8 @@ use super::record::{FileFlags, Inode, Kind, Timestamp};
 const PIECE: u64 = 1 << 20;
 /// How often reading or writing begins again when others change the same bytes.
 const ATTEMPTS: usize = 64;
+/// With more blocks than this ahead, the end of a hole is looked for instead of walked to.
+const FAR: u64 = 1024;
 /// Permissions that a write takes away: set-user-ID, and set-group-ID where it means executing.
 const SET_IDS: u16 = 0o6000;
 
@@ -71,6 +73,14 @@ impl Core {
             let here = (CHUNK_BLOCKS - index as u64).min(end.0 - at.0);
             let indices = index..index + usize::try_from(here).unwrap_or(0);
             match self.state.row(ino, chunk)? {
+                None if end.0 - at.0 > FAR => {
+                    // Chunk by chunk, the hole of a sparse file of exabytes would take days.
+                    let rows = self.state.rows(ino, chunk + 1, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
+                    let until = rows.first().map_or(end.0, |(next, _)| next * CHUNK_BLOCKS);
+                    push(&mut extents, at, until - at.0, Source::Hole);
+                    at = FileBlock(until);
+                    continue;
+                }
                 None => push(&mut extents, at, here, Source::Hole),
                 Some(Row::Inline(bytes)) => {
                     if index == 0 {
@@ -157,12 +167,12 @@ fn push(extents: &mut Vec<Extent>, at: FileBlock, count: u64, source: Source) {
 
 impl Fs {
     /// Reads bytes of a file; returns how many there were.
-    pub fn read(&self, ino: Ino, at: u64, into: &mut [u8]) -> Result<usize> {
+    pub fn read(&self, ino: Ino, at: u64, buffer: &mut [u8]) -> Result<usize> {
         for _ in 0..ATTEMPTS {
             let (extents, length, first) = {
                 let mut core = self.core();
                 let inode = core.regular(ino)?;
-                let length = inode.size.saturating_sub(at).min(into.len() as u64);
+                let length = inode.size.saturating_sub(at).min(buffer.len() as u64);
                 if length == 0 {
                     return Ok(0);
                 }
@@ -171,7 +181,7 @@ impl Fs {
                 (core.map(ino, first, count)?, length, first)
             };
             let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let Some(target) = into.get_mut(..length) else {
+            let Some(target) = buffer.get_mut(..length) else {
                 return Err(Errno::Invalid.into());
             };
             let read = self.fill(&extents, at, target);
@@ -254,7 +264,7 @@ impl Fs {
         Err(Errno::Busy.into())
     }
 
-    /// Gives the bytes of a small file a block, if they are stored in the metadata.
+    /// Gives the bytes of a small file a block, if they are stored in the metadata. Nobody sees a difference.
     pub(super) fn spill(&self, ino: Ino, now: Timestamp) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let plan = {
@@ -298,8 +308,13 @@ impl Fs {
         let end = at + from.len() as u64;
         let stored = self.store(plan, content, end, now, ino)?;
         let mut operations = stored.operations;
-        operations.extend(drop_set_ids(ino, &plan.inode, now));
         let result = self.shared.writable().and_then(|mut core| {
+            let inode = core.state.inode(ino)?;
+            if from.is_empty() {
+                operations.push(keep_times(ino, &inode, now));
+            } else {
+                operations.extend(drop_set_ids(ino, &inode, now));
+            }
             for edge in &plan.edges {
                 if core.map(ino, edge.at, 1)?.first() != Some(edge) {
                     return Ok(false);
@@ -409,7 +424,7 @@ impl Fs {
         let mut rest = content;
         while !rest.is_empty() {
             let (_, index) = chunk_of(at);
-            let room = (CHUNK_BLOCKS as usize - index) * BLOCK_SIZE;
+            let room = (CHUNK_LEN - index) * BLOCK_SIZE;
             let (now_bytes, later) = rest.split_at(room.min(rest.len()));
             let count = now_bytes.len() / BLOCK_SIZE;
             let packed = if count >= 2 { algorithm.pack(now_bytes) } else { None };
@@ -508,9 +523,9 @@ impl Core {
         }
         let count = last.0 - first.0 + 1;
         let mut edges = Vec::new();
-        let starts_inside = at % BLOCK_SIZE as u64 != 0;
+        let starts_inside = !at.is_multiple_of(BLOCK_SIZE as u64);
         // A last block that is written up to the end of the file is zeros beyond.
-        let ends_inside = end % BLOCK_SIZE as u64 != 0 && end < inode.size;
+        let ends_inside = !end.is_multiple_of(BLOCK_SIZE as u64) && end < inode.size;
         for (wanted, block) in [
             (starts_inside || count == 1 && ends_inside, first),
             (count > 1 && ends_inside, last),
@@ -519,7 +534,7 @@ impl Core {
                 edges.extend(self.map(ino, block, 1)?);
             }
         }
-        if edges.is_empty() && end % BLOCK_SIZE as u64 != 0 {
+        if edges.is_empty() && !end.is_multiple_of(BLOCK_SIZE as u64) {
             // Nothing to keep, but the block must be filled up.
             edges.extend(self.map(ino, last, 1)?.into_iter().map(|extent| Extent {
                 source: extent.source,
@@ -573,6 +588,21 @@ impl Core {
             }
         }
         Ok(Some(promised))
+    }
+}
+
+/// After bytes only moved from the metadata to a block: nothing was modified.
+fn keep_times(ino: Ino, inode: &Inode, now: Timestamp) -> Op<'static> {
+    Op::SetAttributes {
+        ino,
+        fields: change::MODIFIED | change::CHANGED,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        flags: 0,
+        accessed: now,
+        modified: inode.modified,
+        changed: inode.changed,
     }
 }
 

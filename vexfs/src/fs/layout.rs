@@ -12,14 +12,11 @@ use crate::error::{Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, FileBlock, Ino, blocks_for};
 
 use super::engine::Fs;
-use super::file::{Extent, Source};
+use super::file::{Extent, Source, drop_set_ids};
 use super::namespace::STEP_ROWS;
 use super::op::Op;
 use super::record::{FileFlags, Kind, Timestamp};
-use super::{MAX_FILE_BYTES, MAX_MOVED_ROWS};
-
-/// Blocks that one operation preallocates or shares.
-const STEP_BLOCKS: u64 = 1024 * CHUNK_BLOCKS;
+use super::{MAX_FILE_BYTES, MAX_MOVED_ROWS, MAX_STEP_BLOCKS};
 
 /// Modes of `fallocate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +64,7 @@ impl Fs {
             }
             self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), now)?;
         }
-        self.transact(&[Op::Truncate { ino, size, time: now }])
+        self.change_bytes(ino, Op::Truncate { ino, size, time: now }, now)
     }
 
     /// `fallocate`.
@@ -90,12 +87,17 @@ impl Fs {
                 self.allocate(ino, at, end, keep_size, now)
             }
             Preallocation::Collapse | Preallocation::Insert => {
-                if at % BLOCK != 0 || length % BLOCK != 0 {
+                let outside = if mode == Preallocation::Collapse {
+                    end >= size
+                } else {
+                    at >= size
+                };
+                if !at.is_multiple_of(BLOCK) || !length.is_multiple_of(BLOCK) || outside {
                     return Err(Errno::Invalid.into());
                 }
                 self.spill(ino, now)?;
                 let (from, count) = (FileBlock::of(at), length / BLOCK);
-                self.transact(&[if mode == Preallocation::Collapse {
+                let operation = if mode == Preallocation::Collapse {
                     Op::Collapse {
                         ino,
                         from,
@@ -109,9 +111,21 @@ impl Fs {
                         count,
                         time: now,
                     }
-                }])
+                };
+                self.change_bytes(ino, operation, now)
             }
         }
+    }
+
+    /// A transaction on a file's bytes: like any write it takes away the permission to act as the owner.
+    fn change_bytes(&self, ino: Ino, operation: Op<'_>, now: Timestamp) -> Result<()> {
+        let mut core = self.shared.writable()?;
+        let inode = core.state.inode(ino)?;
+        match drop_set_ids(ino, &inode, now) {
+            Some(drop) => core.perform(&[operation, drop])?,
+            None => core.perform(&[operation])?,
+        }
+        self.shared.request_checkpoint(core)
     }
 
     fn changeable(&self, ino: Ino) -> Result<u64> {
@@ -133,19 +147,20 @@ impl Fs {
         self.spill(ino, now)?;
         let (mut from, until) = (FileBlock::of(at), FileBlock(blocks_for(end)));
         // Asked for in one piece first, so that steps do not find the pool full halfway.
-        if until.0 - from.0 > STEP_BLOCKS && self.holes(ino, from, until)? > self.statistics().available_blocks {
+        if until.0 - from.0 > MAX_STEP_BLOCKS && self.holes(ino, from, until)? > self.statistics().available_blocks {
             return Err(Errno::NoSpace.into());
         }
         while from < until {
-            let count = (until.0 - from.0).min(STEP_BLOCKS);
+            let count = (until.0 - from.0).min(MAX_STEP_BLOCKS);
             let last = from.0 + count == until.0;
-            self.transact(&[Op::Preallocate {
+            let operation = Op::Preallocate {
                 ino,
                 from,
                 count,
                 end: if last && !keep_size { end } else { 0 },
                 time: now,
-            }])?;
+            };
+            self.change_bytes(ino, operation, now)?;
             from = from.plus(count);
         }
         Ok(())
@@ -215,20 +230,23 @@ impl Fs {
         Ok(())
     }
 
-    /// Makes a hole of whole blocks, in steps.
+    /// Makes a hole of whole blocks, in steps. One of no blocks notes that the file was changed.
     fn punch_blocks(&self, ino: Ino, from: FileBlock, until: FileBlock, now: Timestamp) -> Result<()> {
-        let mut from = from;
-        while from < until {
+        let (mut from, until) = (from, until.max(from));
+        loop {
             let end = self.step_end(ino, from, until)?;
-            self.transact(&[Op::Punch {
+            let operation = Op::Punch {
                 ino,
                 from,
                 count: end.0 - from.0,
                 time: now,
-            }])?;
+            };
+            self.change_bytes(ino, operation, now)?;
             from = end;
+            if from >= until {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Makes holes from a block on until what is left is one step's work.
@@ -240,12 +258,13 @@ impl Fs {
             if step == end {
                 return Ok(());
             }
-            self.transact(&[Op::Punch {
+            let operation = Op::Punch {
                 ino,
                 from,
                 count: step.0 - from.0,
                 time: now,
-            }])?;
+            };
+            self.change_bytes(ino, operation, now)?;
             from = step;
         }
     }
@@ -262,7 +281,6 @@ impl Fs {
 
     /// Makes a range of one file the content of a range of another, without copying. Offsets are multiples of the block
     /// size; so is the length, or the range ends where the source ends.
-    #[expect(clippy::too_many_arguments, reason = "the arguments of FICLONERANGE")]
     pub fn clone_range(&self, from: Ino, at: u64, to: Ino, to_at: u64, length: u64, now: Timestamp) -> Result<()> {
         let source_size = {
             let mut core = self.core();
@@ -283,20 +301,30 @@ impl Fs {
             return Err(Errno::FileTooLarge.into());
         };
         let whole = length % BLOCK == 0 || end == source_size && to_end >= target_size;
-        if at % BLOCK != 0 || to_at % BLOCK != 0 || end > source_size || !whole {
+        if !at.is_multiple_of(BLOCK) || !to_at.is_multiple_of(BLOCK) || end > source_size || !whole {
             return Err(Errno::Invalid.into());
         }
         if length == 0 {
             return Ok(());
+        }
+        if from == to && at < to_end && to_at < end {
+            return Err(Errno::Invalid.into());
         }
         self.spill(from, now)?;
         self.spill(to, now)?;
         let blocks = blocks_for(length);
         let mut done = 0;
         while done < blocks {
-            let count = (blocks - done).min(STEP_BLOCKS);
+            // Where both have holes there is nothing to do, except that the last block tells the size.
+            let hole = self.hole_at(from, at / BLOCK + done, blocks - done)?.min(self.hole_at(
+                to,
+                to_at / BLOCK + done,
+                blocks - done,
+            )?);
+            done = (done + hole).min(blocks - 1);
+            let count = (blocks - done).min(MAX_STEP_BLOCKS);
             let reached = (to_at + (done + count) * BLOCK).min(to_end);
-            self.transact(&[Op::Clone {
+            let operation = Op::Clone {
                 from,
                 from_block: FileBlock(at / BLOCK + done),
                 to,
@@ -304,10 +332,19 @@ impl Fs {
                 count,
                 end: reached,
                 time: now,
-            }])?;
+            };
+            self.change_bytes(to, operation, now)?;
             done += count;
         }
         Ok(())
+    }
+
+    /// How many of the next `count` blocks belong to chunks that nothing is known of.
+    fn hole_at(&self, ino: Ino, block: u64, count: u64) -> Result<u64> {
+        let end = (block + count).div_ceil(CHUNK_BLOCKS);
+        let rows = self.core().state.rows(ino, block / CHUNK_BLOCKS, end, 1)?;
+        let next = rows.first().map_or(u64::MAX, |(chunk, _)| chunk * CHUNK_BLOCKS);
+        Ok(next.saturating_sub(block).min(count))
     }
 
     /// The next place from a byte on that holds data, or does not. The end of the file counts as a hole.
@@ -329,7 +366,8 @@ impl Fs {
                 if what == Seek::Hole {
                     return Ok(at.max(block.byte_at()));
                 }
-                let rows = core.state.rows(ino, chunk, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
+                // From the next chunk on: a damaged filter may deny a row that the scan finds.
+                let rows = core.state.rows(ino, chunk + 1, end.0.div_ceil(CHUNK_BLOCKS), 1)?;
                 match rows.first() {
                     Some((chunk, _)) => block = FileBlock(chunk * CHUNK_BLOCKS),
                     None => return Err(Errno::NoSuchRange.into()),

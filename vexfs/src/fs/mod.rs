@@ -17,8 +17,9 @@
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount`, `replay` | opening: tables, journal, and what a crash left |
 //! | `inspect` | what a scrub asks |
-//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree` | what front ends call |
+//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
+mod admin;
 pub mod apply;
 mod checkpoint;
 mod directory;
@@ -40,7 +41,7 @@ mod xattr;
 
 pub use directory::{DirectoryEntry, Listing};
 pub use engine::{Fs, Statistics};
-pub use file::Extent;
+pub use file::{Extent, Source};
 pub use layout::{Preallocation, Seek};
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
@@ -55,5 +56,7 @@ pub const MAX_LINKS: u32 = 65_535;
 pub const MAX_XATTR_VALUE: usize = 65_536;
 /// Longest name of an extended attribute, namespace included.
 pub const MAX_XATTR_NAME: usize = 255;
+/// Blocks that one operation may preallocate or share: more is done in steps. Bounds what a forged operation can cost.
+pub const MAX_STEP_BLOCKS: u64 = 32_768;
 /// Rows that collapsing or inserting may move at once: 8 GiB of file without holes.
 pub const MAX_MOVED_ROWS: usize = 65_536;

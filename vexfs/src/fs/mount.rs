@@ -5,7 +5,8 @@
 //! 1. The superblock tells where the tables and the journal are.
 //! 2. The allocation bitmap is read from the tables; inodes and names are read when they are wanted.
 //! 3. The journal is applied on top. Of transactions that were not promised to survive, the data they name is compared with
-//!    its checksums; the first that does not match ends the log.
+//!    its checksums; the first that does not match ends the log. So does data without checksums, unless the machine has
+//!    been up since: a block that was not written would show what an earlier file left there.
 //! 4. One sync, and a new superblock: what was found is durable, and a new epoch begins.
 //!
 //! So opening takes as long as the journal is, however many files there are. A pool that is opened read-only is not
@@ -21,8 +22,8 @@ use crate::journal::{self, Journal};
 use crate::meta::base::{Base, Settings};
 use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
-use crate::space::shared::SharedGroups;
-use crate::units::{BLOCK_SIZE, Ino, Run};
+use crate::space::shared::{References, SharedGroups};
+use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
 use super::engine::{Core, Fs, Limits};
 use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
@@ -100,10 +101,13 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     )?;
     let mut state = load(base, &superblock, options.caches)?;
     let log = replay::log_of(&superblock);
+    let context = replay::Context {
+        disk: &*disk,
+        pool_blocks: superblock.total_blocks,
+        same_boot: pool.same_boot(),
+    };
     state.replaying = true;
-    let found = journal::recover(&*disk, &log, |found| {
-        replay::replay_one(&mut state, &*disk, superblock.total_blocks, &found)
-    })?;
+    let found = journal::recover(&*disk, &log, |found| replay::replay_one(&mut state, &context, &found))?;
     state.replaying = false;
     if found.applied < found.durable {
         return Err(Damage::new(
@@ -139,6 +143,9 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         read_only,
         failed: false,
         durable: found.applied,
+        vouched: found.durable,
+        newest_bare: Seq(0),
+        unsynced_blocks: 0,
         holders: FxHashMap::default(),
         checkpointing: false,
         stopping: false,
@@ -196,7 +203,7 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     let groups = (SharedKey { group: 0 }, SharedKey { group: u64::MAX });
     let mut trouble = Ok(());
     tables.shared.visit(&base, &groups.0, &groups.1, |key, _| {
-        if key.group > superblock.total_blocks {
+        if key.group > References::group_of(Block(superblock.total_blocks)) {
             trouble = Err(Damage::new(
                 format_args!("references of group {}", key.group),
                 "beyond the pool",

@@ -14,6 +14,9 @@ pub const MAX_NAME: usize = 255;
 /// Entries whose hashes are equal differ in this many low bits of their cookies.
 pub const CHAIN: u64 = 0x100;
 
+/// Largest cookie: positions in a directory are positive as signed numbers.
+pub const LAST_COOKIE: u64 = i64::MAX as u64;
+
 /// Whether bytes can name an entry.
 pub fn check(name: &[u8]) -> Result<(), Errno> {
     if name.len() > MAX_NAME {

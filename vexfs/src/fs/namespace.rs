@@ -247,8 +247,12 @@ impl Fs {
     /// Moves a name. `flags` as in [`rename`].
     pub fn rename(&self, from: Ino, name: &[u8], to: Ino, new_name: &[u8], flags: u8, now: Timestamp) -> Result<()> {
         let mut core = self.shared.writable()?;
-        for directory in [from, to] {
-            let directory = core.state.directory(directory)?;
+        let directory = core.state.directory(from)?;
+        core.forbid_change(&directory)?;
+        let directory = core.state.directory(to)?;
+        core.forbid_immutable(&directory)?;
+        if core.state.lookup(to, new_name)?.is_some() {
+            // Adding a name to a directory that may only be added to is right, taking one away is not.
             core.forbid_change(&directory)?;
         }
         let mut last = None;
@@ -338,7 +342,8 @@ impl Fs {
         let stale = inode.accessed <= inode.modified
             || inode.accessed <= inode.changed
             || now.seconds().saturating_sub(inode.accessed.seconds()) >= DAY;
-        if !stale || inode.flags.has(FileFlags::NO_ATIME) {
+        // A read does not wait for room in the journal, and must not use up what changes count on.
+        if !stale || inode.flags.has(FileFlags::NO_ATIME) || core.is_stuffed() {
             return Ok(());
         }
         core.perform(&[Op::SetAttributes {
@@ -351,7 +356,8 @@ impl Fs {
             accessed: now,
             modified: now,
             changed: now,
-        }])
+        }])?;
+        self.shared.request_checkpoint(core)
     }
 
     /// What a symbolic link points to.

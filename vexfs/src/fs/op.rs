@@ -348,7 +348,7 @@ operations! {
         ino: Ino,
         /// First block.
         from: FileBlock,
-        /// Blocks.
+        /// Blocks, at most [`MAX_STEP_BLOCKS`](super::MAX_STEP_BLOCKS).
         count: u64,
         /// The file is at least so long afterwards.
         end: u64,
@@ -398,7 +398,7 @@ operations! {
         to: Ino,
         /// First block of the target.
         to_block: FileBlock,
-        /// Blocks.
+        /// Blocks, at most [`MAX_STEP_BLOCKS`](super::MAX_STEP_BLOCKS).
         count: u64,
         /// The target is at least so long afterwards.
         end: u64,

@@ -23,7 +23,7 @@ use std::fmt;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::meta::{Key, Record};
 use crate::space::ROW_BYTES as GROUP_BYTES;
-use crate::units::Ino;
+use crate::units::{Block, Ino};
 
 type Decoded<T> = std::result::Result<T, DecodeError>;
 
@@ -43,11 +43,7 @@ impl Timestamp {
     }
 
     /// What is left of a second.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "below 10^9 and not negative"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "below 10^9 and not negative")]
     pub const fn nanos(self) -> u32 {
         self.0.rem_euclid(1_000_000_000) as u32
     }
@@ -181,6 +177,9 @@ pub struct Inode {
 }
 
 impl Inode {
+    /// No file names more blocks of the pool; so counts can be added up, and told in sectors, without looking.
+    pub const MAX_BLOCKS: u64 = 1 << 56;
+
     /// The type. Decoding has made sure that there is one.
     pub fn kind(&self) -> Kind {
         Kind::of_mode(self.mode).unwrap_or(Kind::File)
@@ -255,6 +254,9 @@ impl Record for Inode {
         reader.end()?;
         if size > super::MAX_FILE_BYTES {
             return Err(DecodeError::invalid("size", size));
+        }
+        if blocks > Inode::MAX_BLOCKS {
+            return Err(DecodeError::invalid("blocks", blocks));
         }
         Ok(inode)
     }
@@ -390,6 +392,12 @@ impl Record for Totals {
         reader.end()?;
         if totals.next_ino <= Ino::ROOT || totals.next_ino.0 > Totals::LAST_INO {
             return Err(DecodeError::invalid("next ino", totals.next_ino.0));
+        }
+        if totals.inodes > Totals::LAST_INO {
+            return Err(DecodeError::invalid("inodes", totals.inodes));
+        }
+        if totals.promised > Block::LIMIT {
+            return Err(DecodeError::invalid("promised", totals.promised));
         }
         Ok(totals)
     }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::checksum::Crc;
+use crate::data::CHUNK_BLOCKS;
 use crate::disk::Disk;
 use crate::error::{Damage, Error, Result};
 use crate::journal::{self, Found, Log, Verdict};
@@ -16,8 +17,8 @@ use crate::meta::base::Base;
 use crate::meta::{Key, Record, Table, encode_key, encoded};
 use crate::pool::{Superblock, Tail};
 use crate::space::Space;
-use crate::space::shared::SharedGroups;
-use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
+use crate::space::shared::{References, SharedGroups};
+use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
 use super::apply::apply;
 use super::op::{Op, decode_transaction};
@@ -55,10 +56,18 @@ pub(super) const fn log_of(superblock: &Superblock) -> Log {
     }
 }
 
+/// What decides whether the data of a transaction arrived.
+pub(super) struct Context<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) pool_blocks: u64,
+    /// The machine was not started since it was written.
+    pub(super) same_boot: bool,
+}
+
 /// Applies one transaction of the log, if its data is there.
-pub(super) fn replay_one(state: &mut State, disk: &dyn Disk, pool_blocks: u64, found: &Found<'_>) -> Result<Verdict> {
+pub(super) fn replay_one(state: &mut State, context: &Context<'_>, found: &Found<'_>) -> Result<Verdict> {
     let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
-    if !found.durable && !data_arrived(disk, &operations, pool_blocks)? {
+    if !found.durable && !data_arrived(context.disk, &operations, context.pool_blocks, context.same_boot)? {
         return Ok(Verdict::Ends);
     }
     apply(state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
@@ -70,22 +79,26 @@ pub(crate) fn replay(
     disk: &dyn Disk,
     base: &Base,
     superblock: &Superblock,
+    same_boot: bool,
     totals: Totals,
     seed: &Changes,
 ) -> Result<Replayed> {
+    let context = Context {
+        disk,
+        pool_blocks: superblock.total_blocks,
+        same_boot,
+    };
     let mut state = load(base, superblock, totals, seed)?;
     let log = Log {
         tolerant: true,
         ..log_of(superblock)
     };
     let mut stopped = None;
-    let found = journal::recover(disk, &log, |found| {
-        match replay_one(&mut state, disk, superblock.total_blocks, &found) {
-            Ok(verdict) => Ok(verdict),
-            Err(error) => {
-                stopped = Some((found.seq, error));
-                Ok(Verdict::Stops)
-            }
+    let found = journal::recover(disk, &log, |found| match replay_one(&mut state, &context, &found) {
+        Ok(verdict) => Ok(verdict),
+        Err(error) => {
+            stopped = Some((found.seq, error));
+            Ok(Verdict::Stops)
         }
     })?;
     Ok(Replayed {
@@ -143,7 +156,7 @@ fn take_account(space: &mut Space, shared: &mut SharedGroups, key: &[u8], value:
     }
     if tag == SharedKey::TAG
         && let Ok(key) = SharedKey::decode(rest)
-        && key.group <= space.total_blocks()
+        && key.group <= References::group_of(Block(space.total_blocks()))
     {
         shared.insert_group(key.group);
     }
@@ -199,19 +212,22 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
     }
 }
 
-/// Whether the blocks that operations name hold what was written.
-fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Result<bool> {
+/// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
+/// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
+/// must not decide how much is read.
+fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, same_boot: bool) -> Result<bool> {
     for operation in operations {
         let arrived = match operation {
-            Op::Write { runs, checksums, .. } => {
+            Op::Write { checksums, .. } if checksums.is_empty() => same_boot,
+            Op::Write { runs, checksums, .. } if blocks_of(runs) == checksums.len() as u64 => {
                 let mut checksums = checksums.iter();
                 blocks_match(disk, runs, pool_blocks, |block| {
-                    checksums.next().is_none_or(|crc| Crc::of(block) == *crc)
+                    checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
                 })?
             }
             Op::WritePacked {
                 runs, bytes, checksum, ..
-            } => {
+            } if blocks_of(runs) < CHUNK_BLOCKS => {
                 let mut packed = Vec::new();
                 let read = blocks_match(disk, runs, pool_blocks, |block| {
                     packed.extend_from_slice(block);
@@ -228,6 +244,10 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64) -> Res
         }
     }
     Ok(true)
+}
+
+fn blocks_of(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| u64::from(run.count)).sum()
 }
 
 /// Reads blocks and asks about each; false if one does not match or cannot be read.

@@ -215,34 +215,30 @@ impl State {
 
     /// The entry of a name.
     pub fn find_entry(&mut self, directory: Ino, name: &[u8]) -> Result<Option<Located>> {
-        let first = name::cookie(&self.name_key, name);
-        for cookie in first..first + name::CHAIN {
-            let key = EntryKey { directory, cookie };
-            match self.tables.entries.get(&self.base, &key)? {
-                None => return Ok(None),
-                Some(entry) if *entry.name == *name => {
-                    return Ok(Some(Located {
-                        cookie,
-                        entry: entry.clone(),
-                    }));
-                }
-                Some(entry) if entry.chained => {}
-                Some(_) => return Ok(None),
-            }
-        }
-        Ok(None)
+        self.with_entry(directory, name, |cookie, entry| Located {
+            cookie,
+            entry: entry.clone(),
+        })
     }
 
     /// What a name stands for: the same without a copy of the name.
     pub fn lookup(&mut self, directory: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        self.with_entry(directory, name, |_, entry| entry.ino)
+    }
+
+    fn with_entry<T>(
+        &mut self,
+        directory: Ino,
+        name: &[u8],
+        found: impl FnOnce(u64, &Entry) -> T,
+    ) -> Result<Option<T>> {
         let first = name::cookie(&self.name_key, name);
         for cookie in first..first + name::CHAIN {
             let key = EntryKey { directory, cookie };
             match self.tables.entries.get(&self.base, &key)? {
-                None => return Ok(None),
-                Some(entry) if *entry.name == *name => return Ok(Some(entry.ino)),
+                Some(entry) if *entry.name == *name && entry.ino.0 != 0 => return Ok(Some(found(cookie, entry))),
                 Some(entry) if entry.chained => {}
-                Some(_) => return Ok(None),
+                _ => return Ok(None),
             }
         }
         Ok(None)
@@ -440,11 +436,14 @@ impl State {
 
     /// One more place refers to a block that is in use.
     pub(super) fn share_block(&mut self, block: Block) -> Result<()> {
+        if !self.space.is_committed(block) {
+            return Err(Damage::new(block, "a file names it, but it is not in use"));
+        }
         let key = SharedKey {
             group: References::group_of(block),
         };
         let mut references = self.tables.shared.get(&self.base, &key)?.cloned().unwrap_or_default();
-        references.add(block).map_err(|errno| Error::Posix(errno))?;
+        references.add(block).map_err(Error::Posix)?;
         self.shared_groups.insert(block);
         let previous = self.tables.shared.set(&key, Some(references));
         self.undo.push(Undo::Shared(key, previous));

@@ -10,7 +10,7 @@ use crate::disk::{Disk, MemDisk};
 use crate::error::Errno;
 use crate::pool::format::{FormatOptions, Seeds, format_disk};
 use crate::pool::{Access, Host, OpenOptions, Pool};
-use crate::units::Ino;
+use crate::units::{FileBlock, Ino, blocks_for};
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
@@ -52,7 +52,9 @@ fn read_all(fs: &Fs, ino: Ino) -> Vec<u8> {
 }
 
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
-    (0..length).map(|index| (index / 7 % 251) as u8 ^ seed).collect()
+    (0..length)
+        .map(|index| (index / 7 % 251).to_le_bytes()[0] ^ seed)
+        .collect()
 }
 
 #[test]
@@ -210,4 +212,84 @@ fn an_open_file_outlives_its_name() {
     fs.link(unnamed, Ino::ROOT, b"named", NOW).unwrap();
     fs.release(unnamed).unwrap();
     assert_eq!(fs.lookup(Ino::ROOT, b"named").unwrap().ino, unnamed);
+}
+
+#[test]
+fn a_pool_grows_while_it_is_in_use() {
+    let disk = Arc::new(MemDisk::new(16 << 20));
+    format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(7), &Host::this()).unwrap();
+    let shared: Arc<dyn Disk> = disk.clone();
+    let fs = open(&shared);
+    let ino = fs.create(Ino::ROOT, b"file", &file(0o644)).unwrap().ino;
+    let content = pattern(20 << 20, 1);
+    let fitting = fs.write(ino, 0, &content, NOW).unwrap();
+    assert!(fitting < content.len());
+    assert_eq!(
+        fs.grow(64 << 20).unwrap_err().errno(),
+        Errno::NoSpace.number(),
+        "the disk is as small as before"
+    );
+    disk.grow(64 << 20);
+    fs.grow(64 << 20).unwrap();
+    let rest = &content[fitting..];
+    assert_eq!(fs.write(ino, fitting as u64, rest, NOW).unwrap(), rest.len());
+    fs.set_label("grown").unwrap();
+    assert_eq!(
+        fs.set_label("line\nbreak").unwrap_err().errno(),
+        Errno::Invalid.number()
+    );
+    drop(fs);
+    let fs = open(&shared);
+    assert_eq!(read_all(&fs, ino), content);
+    assert_eq!(fs.statistics().total_blocks, 16_384);
+    assert_eq!(fs.superblock().label, "grown");
+}
+
+#[test]
+fn a_sparse_file_of_a_pebibyte_is_mapped_and_cloned_without_walking_its_holes() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"sparse", &file(0o644)).unwrap().ino;
+    fs.truncate(ino, 1 << 50, NOW).unwrap();
+    fs.write(ino, 1 << 45, b"island", NOW).unwrap();
+    let blocks = blocks_for(1 << 50);
+    assert_eq!(fs.extents(ino, FileBlock(0), blocks).unwrap().len(), 3);
+    let copy = fs.clone_tree(ino, Ino::ROOT, b"copy", NOW).unwrap();
+    assert_eq!((copy.size(), copy.inode.blocks), (1 << 50, 1));
+    assert_eq!(fs.seek(copy.ino, 5, Seek::Data).unwrap(), 1 << 45);
+}
+
+#[test]
+fn the_smallest_journal_takes_changes() {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(16 << 20));
+    let smallest = FormatOptions {
+        journal_bytes: Some(256 << 10),
+        ..FormatOptions::default()
+    };
+    format_disk(&*disk, &smallest, &Seeds::from_number(7), &Host::this()).unwrap();
+    let fs = open(&disk);
+    for number in 0..3000 {
+        let ino = fs
+            .create(Ino::ROOT, format!("{number}").as_bytes(), &file(0o644))
+            .unwrap()
+            .ino;
+        fs.touch_accessed(ino, NOW).unwrap();
+    }
+    drop(fs);
+    assert_eq!(open(&disk).list_all(Ino::ROOT).unwrap().len(), 3000);
+}
+
+#[test]
+fn reading_alone_never_overruns_the_journal() {
+    const DAY: i64 = 86_400_000_000_000;
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"read", &file(0o644)).unwrap().ino;
+    for day in 1..20_000 {
+        fs.touch_accessed(ino, Timestamp(NOW.0 + day * DAY)).unwrap();
+        let used = fs.statistics().journal_bytes;
+        assert!(used < 1 << 20, "{used} bytes in a journal of a mebibyte");
+    }
+    drop(fs);
+    assert!(open(&disk).attributes(ino).unwrap().inode.accessed > NOW);
 }

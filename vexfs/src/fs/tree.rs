@@ -2,19 +2,22 @@
 
 //! Cloning a whole directory tree: a snapshot that shares every block with the original.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Errno, Result};
 use crate::units::Ino;
 
+use super::apply::Chain;
 use super::engine::Fs;
 use super::namespace::{Attributes, NewFile, SetAttributes};
 use super::op::xattr;
-use super::record::{Kind, Timestamp};
+use super::record::{FileFlags, Kind, Timestamp};
 
 impl Fs {
     /// Makes a copy of a file or of everything below a directory, under a new name. Blocks are shared, hard links inside
     /// the tree stay hard links. The copy gets its name last: it appears complete or not at all.
+    ///
+    /// What protects the originals (immutable, append-only) does not protect the copies.
     ///
     /// Changes that others make meanwhile may or may not be in the copy; each file is as it was at one moment as long as it
     /// is not larger than what one operation shares.
@@ -27,6 +30,12 @@ impl Fs {
             Err(error) => return Err(error),
         }
         self.forbid_inside(source, parent)?;
+        // The draft's name will be taken away again.
+        {
+            let mut core = self.core();
+            let directory = core.state.directory(parent)?;
+            core.forbid_change(&directory)?;
+        }
         // Built under a name of its own beside the target, moved when complete.
         let draft = format!(".clone-{}-{}", source.0, self.statistics().newest);
         let mut links = HashMap::new();
@@ -47,6 +56,7 @@ impl Fs {
 
     fn forbid_inside(&self, source: Ino, parent: Ino) -> Result<()> {
         let mut at = parent;
+        let mut chain = Chain::new(parent);
         loop {
             if at == source {
                 return Err(Errno::Invalid.into());
@@ -55,6 +65,7 @@ impl Fs {
                 return Ok(());
             }
             at = self.attributes(at)?.inode.parent;
+            chain.goes_on(at)?;
         }
     }
 
@@ -72,6 +83,7 @@ impl Fs {
         // Depth is bounded by the heap, not by the stack: directories to do are kept in a list.
         let top = self.clone_one(source, parent, name, now, links)?;
         let mut pending = vec![(source.ino, top.ino)];
+        let mut seen = HashSet::from([source.ino]);
         while let Some((from, to)) = pending.pop() {
             if !self.attributes(from)?.inode.is_directory() {
                 continue;
@@ -80,6 +92,9 @@ impl Fs {
                 if let Some(&copy) = links.get(&entry.ino) {
                     self.link(copy, to, &entry.name, now)?;
                     continue;
+                }
+                if entry.kind == Kind::Directory {
+                    meet(&mut seen, entry.ino)?;
                 }
                 let child = self.attributes(entry.ino)?;
                 let copy = self.clone_one(&child, to, &entry.name, now, links)?;
@@ -140,6 +155,8 @@ impl Fs {
             self.set_xattr(to, &name, &value, xattr::CREATE, now)?;
         }
         let inode = self.attributes(from)?.inode;
+        // A protected copy could get no further names, nor its final one, nor be removed when a later step fails.
+        let protection = FileFlags::IMMUTABLE.0 | FileFlags::APPEND.0;
         self.set_attributes(
             to,
             &SetAttributes {
@@ -148,7 +165,7 @@ impl Fs {
                 gid: Some(inode.gid),
                 accessed: Some(inode.accessed),
                 modified: Some(inode.modified),
-                flags: Some(inode.flags),
+                flags: Some(FileFlags(inode.flags.0 & !protection)),
                 now,
             },
         )?;
@@ -163,6 +180,7 @@ impl Fs {
         }
         // A directory is removed when it is met again empty.
         let mut pending: Vec<(Ino, Ino, Box<[u8]>)> = vec![(parent, top.ino, name.into())];
+        let mut seen = HashSet::from([top.ino]);
         while let Some((parent, directory, name)) = pending.last().cloned() {
             let some = self.list(directory, 2, 1024)?;
             if some.is_empty() {
@@ -172,6 +190,7 @@ impl Fs {
             }
             for entry in some {
                 if entry.kind == Kind::Directory {
+                    meet(&mut seen, entry.ino)?;
                     pending.push((directory, entry.ino, entry.name));
                 } else {
                     self.unlink(directory, &entry.name, now)?;
@@ -179,5 +198,15 @@ impl Fs {
             }
         }
         Ok(())
+    }
+}
+
+/// Notes that a walk met a directory. One that is met twice was moved by somebody, or is its own ancestor in a damaged
+/// pool, where the walk would not end.
+fn meet(seen: &mut HashSet<Ino>, directory: Ino) -> Result<()> {
+    if seen.insert(directory) {
+        Ok(())
+    } else {
+        Err(Errno::TooDeep.into())
     }
 }

@@ -2,17 +2,16 @@
 
 //! One kind of record: changes in memory over the shared base.
 //!
-//! Reading looks at `active`, `frozen`, two caches, and the base, in this order; the first that knows the key decides, also
-//! if what it knows is that the record is gone. The caches hold only what the base holds too:
+//! Reading looks at two caches, `active`, `frozen`, `recent` and the base, in this order; the first that knows the key
+//! decides, also if what it knows is that the record is gone.
 //!
-//! - `recent`: what the last checkpoint wrote. It was in memory anyway, and is the likeliest to be read.
-//! - `hot` and `cold`: what was read from the base. When `hot` is full it becomes `cold`, and what `cold` held is forgotten;
-//!   what is read from `cold` moves back to `hot`.
-//!
-//! Every change removes its key from these two. So a key that is in a cache and in no layer above it has the base's value,
-//! and the caches need no care when a checkpoint is installed.
+//! - `hot` and `cold` hold what was read, wherever it was found. When `hot` is full it becomes `cold`, and what `cold` held
+//!   is forgotten; what is read from `cold` moves back to `hot`. Every change of a key removes it from both, so they never
+//!   hold anything but the present value, and need no care when a checkpoint is installed.
+//! - `recent` is what the last checkpoint wrote. It was in memory anyway, and is the likeliest to be read.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -66,45 +65,44 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
 
     /// The record of a key.
     pub fn get(&mut self, base: &Base, key: &K) -> Result<Option<&V>> {
-        // The checks come before the borrows that are returned: a conditional return of a borrow would hold it longer.
-        if self.active.contains_key(key) {
-            return Ok(self.active.get(key).and_then(Option::as_ref));
+        if self.hot.len() >= self.cache_limit && !self.hot.contains_key(key) {
+            self.cold = std::mem::take(&mut self.hot);
         }
-        if let Some(known) = self.frozen.as_ref().and_then(|frozen| frozen.get(key)) {
-            return Ok(known.as_ref());
-        }
-        if key.owner().is_some_and(|ino| ino >= self.unknown_to_base) {
-            return Ok(None);
-        }
-        if !self.hot.contains_key(key) && !self.recent.contains_key(key) {
-            let value = match self.cold.remove(key) {
-                Some(value) => value,
-                None => read(base, key)?,
-            };
-            if self.hot.len() >= self.cache_limit {
-                self.cold = std::mem::take(&mut self.hot);
+        let value = match self.hot.entry(key.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let layers = [Some(&self.active), self.frozen.as_deref(), Some(&*self.recent)];
+                let known = layers.into_iter().flatten().find_map(|layer| layer.get(key));
+                let absent = key.owner().is_some_and(|ino| ino >= self.unknown_to_base);
+                match (self.cold.remove(key), known) {
+                    (Some(value), _) => place.insert(value),
+                    (None, Some(known)) => place.insert(known.clone()),
+                    (None, None) if absent => return Ok(None),
+                    (None, None) => place.insert(read(base, key)?),
+                }
             }
-            self.hot.insert(key.clone(), value);
-        }
-        if let Some(value) = self.hot.get(key) {
-            return Ok(value.as_ref());
-        }
-        Ok(self.recent.get(key).and_then(Option::as_ref))
+        };
+        Ok(value.as_ref())
     }
 
     /// Puts a record, or removes it; returns what [`Self::restore`] needs to take the change back.
     pub fn set(&mut self, key: &K, value: Option<V>) -> Previous<V> {
+        self.forget(key);
+        self.active.insert(key.clone(), value)
+    }
+
+    fn forget(&mut self, key: &K) {
         if !self.hot.is_empty() {
             self.hot.remove(key);
         }
         if !self.cold.is_empty() {
             self.cold.remove(key);
         }
-        self.active.insert(key.clone(), value)
     }
 
     /// Takes back the last change of a key.
     pub fn restore(&mut self, key: &K, previous: Previous<V>) {
+        self.forget(key);
         match previous {
             Some(value) => self.active.insert(key.clone(), value),
             None => self.active.remove(key),

@@ -18,6 +18,7 @@ use lab::vm::{Job, Machine, Spec};
 use lab_guest::protocol::Command;
 use serde_json::json;
 
+use super::bench_engine;
 use super::demo::{build_server, serve, stop};
 
 /// The peer: the ublk server by the author of the driver.
@@ -27,6 +28,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Examples:
 ///   cargo xtask bench boot                power-on to the first command, on each kernel
 ///   cargo xtask bench ublk --pairs 9      our null target against rublk's, interleaved
+///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -46,9 +48,19 @@ enum Suite {
     Boot,
     /// The null target: what the transport costs
     Ublk,
+    /// The engine against ext4 and btrfs, on this host, without a machine
+    Engine,
 }
 
+/// Measures on one kernel; the number is that of repetitions.
+type Measure = fn(&Kernel, u32) -> Result<Vec<serde_json::Value>>;
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (name, measure): (_, Measure) = match arguments.suite {
+        Suite::Boot => ("boot", boot),
+        Suite::Ublk => ("ublk", ublk),
+        Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),
+    };
     apt::ensure(apt::LAB)?;
     let kernels = if arguments.kernels.is_empty() {
         KernelId::STOCK.to_vec()
@@ -58,19 +70,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut rows = Vec::new();
     for id in kernels {
         let kernel = kernel::ensure(id, false)?;
-        rows.extend(match arguments.suite {
-            Suite::Boot => boot(&kernel, arguments.pairs)?,
-            Suite::Ublk => ublk(&kernel, arguments.pairs)?,
-        });
+        rows.extend(measure(&kernel, arguments.pairs)?);
     }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
-    let name = match arguments.suite {
-        Suite::Boot => "boot",
-        Suite::Ublk => "ublk",
-    };
     let path = workspace::results().join(format!("bench-{name}.json"));
     std::fs::create_dir_all(workspace::results())?;
     let document = json!({ "suite": name, "time": now, "pairs": arguments.pairs, "rows": rows });

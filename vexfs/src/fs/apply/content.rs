@@ -12,7 +12,7 @@ use crate::units::{Block, FileBlock, Ino, Run, blocks_for};
 use super::super::op::Op;
 use super::super::record::{Inode, Orphan, Timestamp, Totals};
 use super::super::state::State;
-use super::super::{MAX_FILE_BLOCKS, MAX_FILE_BYTES};
+use super::super::{MAX_FILE_BLOCKS, MAX_FILE_BYTES, MAX_STEP_BLOCKS};
 use super::{file, touch};
 
 /// Changes some blocks of one chunk, frees what they were, and keeps the file's count of blocks right.
@@ -253,6 +253,9 @@ pub(super) fn preallocate(
     time: Timestamp,
 ) -> Result<()> {
     check_range(from, count, end)?;
+    if count > MAX_STEP_BLOCKS {
+        return Err(Errno::Invalid.into());
+    }
     let mut inode = file(state, ino)?;
     let mut promised = 0;
     for (chunk, index, here) in per_chunk(from, count) {
@@ -306,6 +309,9 @@ pub(super) fn purge(state: &mut State, ino: Ino, until: u64) -> Result<()> {
         return Err(Errno::Stale.into());
     };
     let mut inode = state.inode(ino)?;
+    if inode.links != 0 {
+        return Err(Damage::new(ino, "is an orphan, but counts names"));
+    }
     for (chunk, row) in state.rows(ino, orphan.next_chunk, until, usize::MAX)? {
         match row {
             Row::Inline(_) => state.put_row(ino, chunk, None),

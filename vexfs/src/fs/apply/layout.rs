@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use crate::data::row::{Map, Ptr, Row};
 use crate::data::{CHUNK_BLOCKS, chunk_of};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Damage, Errno, Error, Result};
 use crate::units::{FileBlock, Ino, blocks_for};
 
 use super::super::record::Timestamp;
 use super::super::state::State;
-use super::super::{MAX_FILE_BLOCKS, MAX_FILE_BYTES, MAX_MOVED_ROWS};
+use super::super::{MAX_FILE_BLOCKS, MAX_FILE_BYTES, MAX_MOVED_ROWS, MAX_STEP_BLOCKS};
 use super::content::{change_row, check_range, finish_layout, per_chunk, replace_inline, share};
 use super::file;
 
@@ -55,6 +55,15 @@ fn shift(state: &mut State, ino: Ino, from: FileBlock, place: impl Fn(u64) -> u6
     let rows = state.rows(ino, first, u64::MAX, MAX_MOVED_ROWS + 1)?;
     if rows.len() > MAX_MOVED_ROWS {
         return Err(Errno::FileTooLarge.into());
+    }
+    if let Some((chunk, _)) = rows
+        .last()
+        .filter(|(chunk, _)| *chunk >= MAX_FILE_BLOCKS / CHUNK_BLOCKS)
+    {
+        return Err(Damage::new(
+            ino,
+            format_args!("has a row for the impossible chunk {chunk}"),
+        ));
     }
     // Take everything out first, so that the new rows find only what stays.
     for (chunk, row) in &rows {
@@ -143,7 +152,7 @@ pub(super) fn clone(state: &mut State, what: &CloneRange) -> Result<()> {
     file(state, what.from)?;
     let mut inode = file(state, what.to)?;
     let apart = what.from_block.0 + what.count <= what.to_block.0 || what.to_block.0 + what.count <= what.from_block.0;
-    if what.from == what.to && !apart || what.count == 0 {
+    if what.from == what.to && !apart || what.count == 0 || what.count > MAX_STEP_BLOCKS {
         return Err(Errno::Invalid.into());
     }
     for (chunk, index, here) in per_chunk(what.to_block, what.count) {

@@ -14,6 +14,7 @@ mod layout;
 mod names;
 
 pub(super) use content::per_chunk;
+pub(super) use names::Chain;
 
 use crate::error::{Errno, Result};
 use crate::units::{Ino, Seq};

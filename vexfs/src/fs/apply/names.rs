@@ -238,24 +238,61 @@ pub(super) fn rename(state: &mut State, what: &Move<'_>) -> Result<()> {
         Some(target) if exchange => exchange_names(state, what, source, inode, target),
         // Two names of one file: POSIX wants nothing to happen.
         Some(target) if target.entry.ino == source.entry.ino => Ok(()),
-        target => move_name(state, what, &source, inode, target),
+        target => move_name(state, what, &source, inode, target.as_ref()),
+    }
+}
+
+/// A walk from a directory to the root, parent by parent. In a damaged pool it can lead in a circle; what the pool says
+/// about the number of its files does not bound it then. Brent's method: now and then a place is remembered, after twice
+/// as many steps each time, and a circle leads there again.
+pub(in crate::fs) struct Chain {
+    from: Ino,
+    remembered: Ino,
+    steps: u64,
+    next: u64,
+}
+
+impl Chain {
+    pub(in crate::fs) const fn new(from: Ino) -> Self {
+        Self {
+            from,
+            remembered: from,
+            steps: 0,
+            next: 1,
+        }
+    }
+
+    /// The walk arrived at a parent.
+    pub(in crate::fs) fn goes_on(&mut self, at: Ino) -> Result<()> {
+        if at == self.remembered {
+            return Err(Damage::new(self.from, "its chain of parent directories is a loop"));
+        }
+        self.steps += 1;
+        if self.steps == self.next {
+            self.remembered = at;
+            self.next *= 2;
+            self.steps = 0;
+        }
+        Ok(())
     }
 }
 
 /// A directory must not become its own ancestor.
 fn forbid_descendant(state: &mut State, moved: Ino, to: Ino) -> Result<()> {
     let mut at = to;
-    // A chain longer than the number of files is a loop on disk.
-    for _ in 0..=state.totals.inodes {
+    let mut chain = Chain::new(to);
+    while at != Ino::ROOT {
         if at == moved {
             return Err(Errno::Invalid.into());
         }
-        if at == Ino::ROOT {
-            return Ok(());
-        }
         at = state.named_inode(at)?.parent;
+        chain.goes_on(at)?;
     }
-    Err(Damage::new(to, "its chain of parent directories is a loop"))
+    if moved == Ino::ROOT {
+        Err(Errno::Invalid.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn move_name(
@@ -263,12 +300,12 @@ fn move_name(
     what: &Move<'_>,
     source: &Located,
     inode: Inode,
-    target: Option<Located>,
+    target: Option<&Located>,
 ) -> Result<()> {
     let moved = source.entry.ino;
     let is_directory = inode.is_directory();
     let subdirectory = i32::from(is_directory);
-    if let Some(target) = &target {
+    if let Some(target) = target {
         let replaced = state.named_inode(target.entry.ino)?;
         if is_directory && !replaced.is_directory() {
             return Err(Errno::NotDirectory.into());

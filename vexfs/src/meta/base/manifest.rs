@@ -183,6 +183,10 @@ impl Contents {
             return Err(DecodeError::invalid("format", format));
         }
         let next_table = reader.varint("next table")?;
+        // Half the range: identities can be counted up without looking.
+        if next_table >= 1 << 63 {
+            return Err(DecodeError::invalid("next table", next_table));
+        }
         let runs = reader.varint("runs of level 0")?;
         let batch = reader.varint("runs of the batch")?;
         if batch > runs {

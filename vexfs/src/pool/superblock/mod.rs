@@ -52,7 +52,7 @@ use super::Host;
 use super::features::Features;
 use crate::checksum::Crc;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::units::{BLOCK_SHIFT, BLOCK_SIZE, Block, Run, Seq, blocks_for};
+use crate::units::{BLOCK_SHIFT, BLOCK_SIZE, Block, Run, Seq};
 
 pub(super) use places::write;
 pub use places::{Condition, PLACES, Place, Survey};
@@ -397,7 +397,7 @@ impl Superblock {
                 Err(DecodeError::invalid(what, value))
             }
         };
-        rule(self.generation > 0, "generation", self.generation)?;
+        rule((1..1 << 63).contains(&self.generation), "generation", self.generation)?;
         rule(!self.uuid.is_nil(), "uuid", 0)?;
         rule(is_label(&self.label), "label length", self.label.len() as u64)?;
         rule(
@@ -435,10 +435,16 @@ impl Superblock {
         let Some(first) = manifest.first else {
             return rule(manifest == Manifest::default(), "manifest", manifest.bytes);
         };
-        let run = Run::new(first, manifest.blocks);
+        // A chain: only its first block is known here, and part of each block is the chain's own.
+        let run = Run::new(first, 1);
         rule(run.fits(self.total_blocks), "manifest", first.0)?;
         rule(
-            blocks_for(manifest.bytes) == u64::from(manifest.blocks),
+            (1..=self.total_blocks).contains(&u64::from(manifest.blocks)),
+            "manifest size",
+            u64::from(manifest.blocks),
+        )?;
+        rule(
+            (1..=u64::from(manifest.blocks) * BLOCK_SIZE as u64).contains(&manifest.bytes),
             "manifest size",
             manifest.bytes,
         )?;

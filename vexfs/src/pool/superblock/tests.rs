@@ -116,7 +116,8 @@ fn every_rule_refuses_what_it_is_there_for() {
         ("manifest", |s| s.manifest.first = Some(Block(1 << 20))),
         ("manifest", |s| s.manifest.first = Some(Block(2))),
         ("manifest", |s| s.manifest.first = Some(Block(1030))),
-        ("manifest", |s| s.manifest.blocks = 0),
+        ("manifest size", |s| s.manifest.blocks = 0),
+        ("generation", |s| s.generation = 1 << 63),
         ("manifest size", |s| s.manifest.bytes = 8193),
         ("manifest size", |s| s.manifest.bytes = u64::MAX),
     ];
@@ -205,5 +206,17 @@ proptest! {
             block[..8].copy_from_slice(&MAGIC);
         }
         prop_assert!(Superblock::decode(&block.try_into().unwrap()).is_err());
+    }
+}
+
+#[test]
+fn a_manifest_may_have_any_length_and_its_chain_may_begin_in_the_last_block() {
+    let mut superblock = example();
+    // Each block of the chain holds 4072 bytes of it: 4080 bytes take two blocks, though they would fit into one.
+    for (bytes, blocks) in [(1, 1), (4072, 1), (4073, 2), (4080, 2), (4096, 2), (1_000_000, 246)] {
+        superblock.manifest.bytes = bytes;
+        superblock.manifest.blocks = blocks;
+        superblock.manifest.first = Some(Block(superblock.total_blocks - 1));
+        assert_eq!(superblock.validate(), Ok(()), "{bytes} bytes");
     }
 }
