@@ -77,6 +77,9 @@ pub(super) fn write(pool: &mut Pool, records: &Records, end: Tail, rewrite: bool
     let host = pool.host().clone();
     let committed = pool.commit(|superblock| {
         superblock.begin_epoch(&host, end.position, end.seq);
+        // If the newest superblock was lost and this is the one before it, then the journal may hold batches of the epoch
+        // that the lost one began, right behind the tail: they must not be taken for this epoch's.
+        superblock.epoch += 1;
         superblock.manifest = manifest;
         superblock.tail = end;
         superblock.needs_check = false;
