@@ -90,6 +90,9 @@ pub enum Errno {
     /// EBUSY
     #[error("busy")]
     Busy,
+    /// EINTR: who asked for it wanted it to end
+    #[error("interrupted")]
+    Interrupted,
     /// EIO: the pool failed earlier and nothing more can be promised
     #[error("the pool failed earlier")]
     Failed,
@@ -120,6 +123,7 @@ impl Errno {
             Self::TooDeep => libc::ELOOP,
             Self::Stale => libc::ESTALE,
             Self::Busy => libc::EBUSY,
+            Self::Interrupted => libc::EINTR,
             Self::Failed => libc::EIO,
         }
     }

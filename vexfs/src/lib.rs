@@ -19,6 +19,7 @@
 //! The kernel module that mounts what this engine serves is in `vexfs/kernel`. See `docs/ARCHITECTURE.md` and
 //! `docs/FORMAT.md`.
 
+pub mod check;
 pub mod checksum;
 pub mod codec;
 pub mod data;

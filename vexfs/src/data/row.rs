@@ -13,6 +13,7 @@
 //!               tag 2 data      start v, crc 4 per block        (count blocks side by side in the pool)
 //!               tag 3 bare      start v                          (the same, without checksums)
 //!               tag 4 packed    unit 1, index of the first 1     (count blocks of one compressed unit)
+//!               tag 5 lost      –                                (bytes that a check found lost)
 //! ```
 
 use crate::checksum::Crc;
@@ -50,6 +51,9 @@ pub enum Ptr {
         /// Which of its blocks.
         index: u8,
     },
+    /// Bytes that were lost with what told where they are. Reading is an error until they are written again, so that
+    /// nobody takes them for zeros. Made by checks only.
+    Lost,
 }
 
 /// Several file blocks compressed together.
@@ -169,7 +173,7 @@ impl Map {
     pub fn pool_blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let single = self.ptrs.iter().filter_map(|ptr| match ptr {
             Ptr::Data(block, _) | Ptr::Bare(block) => Some(*block),
-            Ptr::Hole | Ptr::Promised | Ptr::Packed { .. } => None,
+            Ptr::Hole | Ptr::Promised | Ptr::Packed { .. } | Ptr::Lost => None,
         });
         let packed = self
             .units
@@ -209,7 +213,7 @@ impl Map {
             out.put_u8(tag(first));
             out.put_u8(u8::try_from(count).unwrap_or(u8::MAX));
             match first {
-                Ptr::Hole | Ptr::Promised => {}
+                Ptr::Hole | Ptr::Promised | Ptr::Lost => {}
                 Ptr::Data(start, _) => {
                     out.put_varint(start.0);
                     for ptr in stretch {
@@ -262,6 +266,7 @@ impl Map {
                     }
                     ptrs.extend((index..index + count).map(|index| Ptr::Packed { unit, index }));
                 }
+                5 => ptrs.extend((0..count).map(|_| Ptr::Lost)),
                 other => return Err(DecodeError::invalid("tag", other)),
             }
         }
@@ -283,12 +288,13 @@ fn tag(ptr: Ptr) -> u8 {
         Ptr::Data(..) => 2,
         Ptr::Bare(_) => 3,
         Ptr::Packed { .. } => 4,
+        Ptr::Lost => 5,
     }
 }
 
 fn continues(pair: &[Ptr]) -> bool {
     match pair {
-        [Ptr::Hole, Ptr::Hole] | [Ptr::Promised, Ptr::Promised] => true,
+        [Ptr::Hole, Ptr::Hole] | [Ptr::Promised, Ptr::Promised] | [Ptr::Lost, Ptr::Lost] => true,
         [Ptr::Data(a, _), Ptr::Data(b, _)] | [Ptr::Bare(a), Ptr::Bare(b)] => a.0 + 1 == b.0,
         [Ptr::Packed { unit: a, index: i }, Ptr::Packed { unit: b, index: j }] => a == b && i + 1 == *j,
         _ => false,
@@ -372,6 +378,7 @@ mod tests {
         prop_oneof![
             Just(Ptr::Hole),
             Just(Ptr::Promised),
+            Just(Ptr::Lost),
             (0_u64..80, any::<u32>()).prop_map(|(block, crc)| Ptr::Data(Block(block), Crc(crc))),
             (0_u64..80).prop_map(|block| Ptr::Bare(Block(block))),
         ]

@@ -47,6 +47,8 @@ pub enum Source {
     Blocks(Run, Option<Vec<Crc>>),
     /// Blocks of a compressed unit, from this one on.
     Packed(Unit, u8),
+    /// Bytes that a check found lost.
+    Lost,
 }
 
 /// A stretch of a file.
@@ -99,6 +101,7 @@ impl Core {
                         let source = match map.get(index) {
                             Ptr::Hole => Source::Hole,
                             Ptr::Promised => Source::Promised,
+                            Ptr::Lost => Source::Lost,
                             Ptr::Data(block, crc) => {
                                 // The common case grows the last extent in place.
                                 if let Some(Extent {
@@ -144,7 +147,7 @@ impl Core {
 fn push(extents: &mut Vec<Extent>, at: FileBlock, count: u64, source: Source) {
     if let Some(last) = extents.last_mut() {
         let continues = match (&mut last.source, &source) {
-            (Source::Hole, Source::Hole) | (Source::Promised, Source::Promised) => true,
+            (Source::Hole, Source::Hole) | (Source::Promised, Source::Promised) | (Source::Lost, Source::Lost) => true,
             (Source::Blocks(run, None), Source::Blocks(next, None)) if run.end() == next.start => {
                 run.count += next.count;
                 true
@@ -563,7 +566,7 @@ impl Core {
                     let last = map.unit(unit).and_then(|unit| unit.runs.last());
                     last.map(|run| Block(run.end().0 - 1))
                 }
-                Ptr::Hole | Ptr::Promised => None,
+                Ptr::Hole | Ptr::Promised | Ptr::Lost => None,
             },
             _ => None,
         })
@@ -578,7 +581,7 @@ impl Core {
             };
             for index in index..index + here {
                 match map.get(index) {
-                    Ptr::Hole => return Ok(None),
+                    Ptr::Hole | Ptr::Lost => return Ok(None),
                     Ptr::Promised => promised += 1,
                     Ptr::Data(..) | Ptr::Bare(_) | Ptr::Packed { .. } => {}
                 }
@@ -647,6 +650,7 @@ pub(super) fn read_extent(disk: &dyn Disk, extent: &Extent, offset: u64, into: &
             copy_padded(bytes.unwrap_or_default(), into);
             Ok(())
         }
+        Source::Lost => Err(Damage::new(extent.at, "its bytes were lost")),
         Source::Blocks(run, checksums) => read_blocks(disk, *run, checksums.as_deref(), offset, into),
         Source::Packed(unit, index) => {
             let unpacked = unpack(disk, unit)?;
@@ -705,7 +709,7 @@ fn verify(start: Block, checksums: Option<&[Crc]>, first: u64, blocks: &[u8]) ->
 }
 
 /// The content of a compressed unit.
-pub(super) fn unpack(disk: &dyn Disk, unit: &Unit) -> Result<Vec<u8>> {
+pub(crate) fn unpack(disk: &dyn Disk, unit: &Unit) -> Result<Vec<u8>> {
     let mut packed = Vec::new();
     for run in &unit.runs {
         let mut bytes = vec![0; usize::try_from(run.bytes()).unwrap_or(usize::MAX)];

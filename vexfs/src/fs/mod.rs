@@ -15,7 +15,8 @@
 //! | `state`, `apply` | everything known in memory; what operations do to it |
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
-//! | `mount` | opening: tables, journal, and what a crash left |
+//! | `mount`, `replay` | opening: tables, journal, and what a crash left |
+//! | `inspect` | what a scrub asks |
 //! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
 mod admin;
@@ -23,13 +24,15 @@ pub mod apply;
 mod checkpoint;
 mod directory;
 mod engine;
-mod file;
+pub(crate) mod file;
+mod inspect;
 mod layout;
-mod mount;
+pub(crate) mod mount;
 pub mod name;
 mod namespace;
 pub mod op;
 pub mod record;
+pub(crate) mod replay;
 pub mod state;
 #[cfg(test)]
 mod tests;

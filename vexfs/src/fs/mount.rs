@@ -23,21 +23,17 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::checksum::Crc;
-use crate::data::CHUNK_BLOCKS;
-use crate::disk::Disk;
-use crate::error::{Damage, Error, Result};
-use crate::journal::{self, Journal, Log, Verdict};
+use crate::error::{Damage, Result};
+use crate::journal::{self, Journal};
 use crate::meta::base::{Base, Settings};
 use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
 use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
-use super::apply::apply;
 use super::engine::{Core, Fs, Limits};
-use super::op::{Op, decode_transaction};
 use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
+use super::replay::{self, Cached};
 use super::state::{CacheLimits, State, Tables};
 
 /// How to open a pool.
@@ -110,27 +106,19 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         settings,
     )?;
     let mut state = load(base, &superblock, options.caches)?;
-    let log = Log {
-        region: superblock.journal,
-        tail: superblock.tail,
-        resumed_at: superblock.resumed_at,
-        epoch: superblock.epoch,
-        durable: superblock.durable_seq,
-    };
+    let log = replay::log_of(&superblock);
     let cached = match (pool.same_boot(), read_only) {
         (false, _) => Cached::Lost,
         (true, true) => Cached::Kept,
         (true, false) => Cached::WriteAgain,
     };
+    let context = replay::Context {
+        disk: &*disk,
+        pool_blocks: superblock.total_blocks,
+        cached,
+    };
     state.replaying = true;
-    let found = journal::recover(&*disk, &log, |found| {
-        let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
-        if !found.durable && !data_arrived(&*disk, &operations, superblock.total_blocks, cached)? {
-            return Ok(Verdict::Ends);
-        }
-        apply(&mut state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
-        Ok(Verdict::Applied)
-    })?;
+    let found = journal::recover(&*disk, &log, |found| replay::replay_one(&mut state, &context, &found))?;
     state.replaying = false;
     if found.applied < found.durable {
         return Err(Damage::new(
@@ -152,7 +140,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         seq: found.applied,
         ..found.end
     };
-    let epoch = superblock.epoch + 1;
+    let epoch = pool.next_epoch();
     let core = Core {
         step_blocks: state.base.space_for_step(),
         state,
@@ -181,7 +169,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     }
     let host = pool.host().clone();
     let reopen = move |superblock: &mut Superblock| {
-        superblock.begin_epoch(&host, end.position, end.seq);
+        superblock.begin_epoch(&host, epoch, end.position, end.seq);
     };
     if cached == Cached::WriteAgain {
         journal::write_again(&*disk, &log, found.end.position)?;
@@ -258,7 +246,7 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
     ))
 }
 
-fn root(born: Timestamp) -> Inode {
+pub(crate) fn root(born: Timestamp) -> Inode {
     Inode {
         size: 0,
         blocks: 0,
@@ -295,98 +283,4 @@ fn finish_space(state: &mut State, superblock: &Superblock) -> Result<()> {
         return Err(Damage::new("totals", "more blocks are promised than are free"));
     }
     Ok(())
-}
-
-fn contradiction(seq: Seq, error: &Error) -> Error {
-    match error {
-        Error::Posix(_) => Damage::new(seq, format_args!("cannot be applied again: {error}")),
-        Error::Damaged(damage) => Damage::new(format_args!("{seq}: {}", damage.place), &damage.what),
-        Error::Io(failure) => {
-            crate::error::IoFailure::new(format_args!("{seq}: {}", failure.what), failure.source.kind().into())
-        }
-    }
-}
-
-/// What became of the system's cache since the pool was last written to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cached {
-    /// The machine was started anew: the disk is all there is.
-    Lost,
-    /// Everything written is there.
-    Kept,
-    /// The same, and is to be written again: whether it reached the disk is not known.
-    WriteAgain,
-}
-
-/// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
-/// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
-/// must not decide how much is read.
-fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, cached: Cached) -> Result<bool> {
-    for operation in operations {
-        let arrived = match operation {
-            Op::Write { runs, checksums, .. } if checksums.is_empty() => {
-                cached != Cached::Lost && blocks_match(disk, runs, pool_blocks, cached, |_| true)?
-            }
-            Op::Write { runs, checksums, .. } if blocks_of(runs) == checksums.len() as u64 => {
-                let mut checksums = checksums.iter();
-                blocks_match(disk, runs, pool_blocks, cached, |block| {
-                    checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
-                })?
-            }
-            Op::WritePacked {
-                runs, bytes, checksum, ..
-            } if blocks_of(runs) < CHUNK_BLOCKS => {
-                let mut packed = Vec::new();
-                let read = blocks_match(disk, runs, pool_blocks, cached, |block| {
-                    packed.extend_from_slice(block);
-                    true
-                })?;
-                read && packed
-                    .get(..*bytes as usize)
-                    .is_some_and(|packed| Crc::of(packed) == *checksum)
-            }
-            _ => true,
-        };
-        if !arrived {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn blocks_of(runs: &[Run]) -> u64 {
-    runs.iter().map(|run| u64::from(run.count)).sum()
-}
-
-/// Reads blocks and asks about each; false if one does not match or cannot be read.
-fn blocks_match(
-    disk: &dyn Disk,
-    runs: &[Run],
-    pool_blocks: u64,
-    cached: Cached,
-    mut matches: impl FnMut(&[u8]) -> bool,
-) -> Result<bool> {
-    const PIECE: u32 = 256;
-    for run in runs {
-        if !run.fits(pool_blocks) {
-            return Err(Damage::new(run, "beyond the pool"));
-        }
-        let mut at = run.start;
-        while at < run.end() {
-            let count = PIECE.min(u32::try_from(run.end().0 - at.0).unwrap_or(PIECE));
-            let mut bytes = vec![0; count as usize * BLOCK_SIZE];
-            if disk.read(at.byte_at(), &mut bytes).is_err() {
-                // What cannot be read did not arrive; if it was promised, the caller says so.
-                return Ok(false);
-            }
-            if !bytes.chunks_exact(BLOCK_SIZE).all(&mut matches) {
-                return Ok(false);
-            }
-            if cached == Cached::WriteAgain {
-                disk.write(at.byte_at(), &bytes)?;
-            }
-            at = at.plus(u64::from(count));
-        }
-    }
-    Ok(true)
 }

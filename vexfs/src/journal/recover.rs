@@ -12,7 +12,7 @@
 use crate::checksum::Crc;
 use crate::codec::{DecodeError, Reader};
 use crate::disk::Disk;
-use crate::error::{Damage, Result};
+use crate::error::{Damage, Error, Result};
 use crate::units::{Run, Seq};
 
 use super::{HEADER_BYTES, MAGIC, MAX_PAYLOAD, Place};
@@ -25,6 +25,8 @@ pub enum Verdict {
     Applied,
     /// Its data did not arrive: the log ends before it. Not allowed for what is durable.
     Ends,
+    /// It cannot be applied: the log ends before it, promised or not. For checks.
+    Stops,
 }
 
 /// A transaction of the log.
@@ -68,6 +70,8 @@ pub struct Log {
     pub epoch: u64,
     /// This and everything before it was durable when the superblock was written.
     pub durable: Seq,
+    /// What the device cannot read ends the log, instead of being an error. For checks.
+    pub tolerant: bool,
 }
 
 /// Reads the log behind its tail.
@@ -85,8 +89,14 @@ pub fn recover(disk: &dyn Disk, log: &Log, mut apply: impl FnMut(Found<'_>) -> R
         let mut payload = Reader::new(&batch.payload);
         let mut seq = batch.first;
         for index in 0..batch.count {
-            let found = next_transaction(&mut payload)
-                .map_err(|error| Damage::new(format_args!("journal batch at position {}", batch.position), error))?;
+            let found = match next_transaction(&mut payload) {
+                Err(_) if log.tolerant => {
+                    recovery.inside_batch = index > 0;
+                    return Ok(recovery);
+                }
+                other => other,
+            }
+            .map_err(|error| Damage::new(format_args!("journal batch at position {}", batch.position), error))?;
             let promised = seq <= durable;
             match apply(Found {
                 seq,
@@ -100,7 +110,7 @@ pub fn recover(disk: &dyn Disk, log: &Log, mut apply: impl FnMut(Found<'_>) -> R
                         format_args!("does not match its checksums although everything up to {durable} was durable"),
                     ));
                 }
-                Verdict::Ends => {
+                Verdict::Ends | Verdict::Stops => {
                     recovery.inside_batch = index > 0;
                     return Ok(recovery);
                 }
@@ -176,7 +186,9 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         let mut header = [0; HEADER_BYTES];
-        self.read(self.end.position, &mut header)?;
+        if !self.read(self.end.position, &mut header)? {
+            return Ok(None);
+        }
         let Ok((crc, length, batch)) = self.parse(&header) else {
             return Ok(None);
         };
@@ -184,7 +196,9 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         let mut payload = vec![0; length];
-        self.read(self.end.position + HEADER_BYTES as u64, &mut payload)?;
+        if !self.read(self.end.position + HEADER_BYTES as u64, &mut payload)? {
+            return Ok(None);
+        }
         if Crc::of_all([header.get(8..).unwrap_or_default(), &payload]) != crc {
             return Ok(None);
         }
@@ -241,13 +255,17 @@ impl<'a> Scan<'a> {
         Ok((crc, length, (batch, epoch)))
     }
 
-    fn read(&self, position: u64, into: &mut [u8]) -> Result<()> {
+    /// False: the device cannot read it, and that ends the log.
+    fn read(&self, position: u64, into: &mut [u8]) -> Result<bool> {
         let place = Place::of(self.log.region, position);
         let (now, wrapped) = into.split_at_mut(place.until_end.min(into.len()));
-        self.disk.read(place.byte_at, now)?;
-        if !wrapped.is_empty() {
-            self.disk.read(self.log.region.start.byte_at(), wrapped)?;
+        let mut read = self.disk.read(place.byte_at, now);
+        if read.is_ok() && !wrapped.is_empty() {
+            read = self.disk.read(self.log.region.start.byte_at(), wrapped);
         }
-        Ok(())
+        match read {
+            Err(Error::Io(_)) if self.log.tolerant => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 }

@@ -267,6 +267,13 @@ impl Pool {
         superblock::write(self.disk.as_ref(), &self.superblock)
     }
 
+    /// The number of the next opening for writing. Behind a damaged superblock there may be one that had begun the next epoch
+    /// already: what was written in it must not count as written in this one.
+    pub fn next_epoch(&self) -> u64 {
+        let skipped = u64::from(self.survey.damaged().next().is_some());
+        self.superblock.epoch + 1 + skipped
+    }
+
     /// Replaces the superblock by a changed one, durably. See the module's text.
     pub fn commit(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
         if self.access == Access::ReadOnly {

@@ -56,7 +56,8 @@ fn open(disk: impl Disk) -> std::result::Result<Pool, OpenError> {
 
 fn begin_epoch(pool: &mut Pool) {
     let host = pool.host().clone();
-    pool.commit(|superblock| superblock.begin_epoch(&host, 7, Seq(1)))
+    let epoch = pool.next_epoch();
+    pool.commit(|superblock| superblock.begin_epoch(&host, epoch, 7, Seq(1)))
         .unwrap();
 }
 

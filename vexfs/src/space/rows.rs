@@ -52,7 +52,7 @@ impl Space {
         if count > 0 {
             self.touched = self
                 .touched
-                .max((group * GROUP_BLOCKS as u64 + u64::from(end)).min(self.blocks));
+                .max((group * u64::from(GROUP_BLOCKS) + u64::from(end)).min(self.blocks));
         }
         Ok(())
     }

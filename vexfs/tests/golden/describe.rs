@@ -73,6 +73,7 @@ fn content(fs: &Fs, ino: Ino, size: u64) -> String {
             Source::Blocks(_, Some(_)) => "blocks",
             Source::Blocks(_, None) => "bare",
             Source::Packed(..) => "packed",
+            Source::Lost => "lost",
         };
         let mut bytes = vec![0; usize::try_from(extent.count * 4096).unwrap()];
         let length = fs.read(ino, extent.at.byte_at(), &mut bytes).unwrap();

@@ -75,6 +75,7 @@ pub fn journal(bytes: &[u8]) {
         resumed_at: 0,
         epoch: 1,
         durable: Seq(0),
+        tolerant: false,
     };
     let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(region.bytes()));
     let length = bytes.len().min(200_000);

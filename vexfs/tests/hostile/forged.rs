@@ -229,6 +229,7 @@ pub(crate) fn append(disk: MemDisk, transactions: &[Vec<u8>], durable: bool) -> 
         resumed_at: superblock.resumed_at,
         epoch: superblock.epoch,
         durable: superblock.durable_seq,
+        tolerant: false,
     };
     let found = journal::recover(&*shared, &log, |_| Ok(Verdict::Applied)).unwrap();
     let (region, tail) = (superblock.journal, superblock.tail.position);
@@ -256,6 +257,7 @@ fn transactions(image: Image) -> Vec<Vec<u8>> {
         resumed_at: superblock.resumed_at,
         epoch: superblock.epoch,
         durable: superblock.durable_seq,
+        tolerant: false,
     };
     let mut all = Vec::new();
     journal::recover(&*shared, &log, |found| {

@@ -69,7 +69,7 @@ fn blocks_of(fs: &Fs, ino: Ino, promised: &mut u64, shared: &mut bool) -> Result
                     }
                 }
             }
-            Source::Hole | Source::Inline(_) => {}
+            Source::Hole | Source::Inline(_) | Source::Lost => {}
         }
     }
     Ok(blocks)

@@ -31,7 +31,7 @@ pub(super) fn change_row(
         match ptr {
             Ptr::Data(block, _) | Ptr::Bare(block) => state.drop_block(block)?,
             Ptr::Promised => kept_promises += 1,
-            Ptr::Hole | Ptr::Packed { .. } => {}
+            Ptr::Hole | Ptr::Packed { .. } | Ptr::Lost => {}
         }
     }
     for unit in map.sweep() {

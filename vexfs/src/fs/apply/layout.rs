@@ -174,7 +174,7 @@ pub(super) fn clone(state: &mut State, what: &CloneRange) -> Result<()> {
                         share(state, unit.runs.iter().flat_map(|run| run.blocks()))?;
                     }
                 }
-                Ptr::Hole | Ptr::Promised | Ptr::Packed { .. } => {}
+                Ptr::Hole | Ptr::Promised | Ptr::Packed { .. } | Ptr::Lost => {}
             }
             ptrs.push((at, if ptr == Ptr::Promised { Ptr::Hole } else { ptr }));
         }

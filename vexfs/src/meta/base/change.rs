@@ -72,6 +72,15 @@ impl<'s> Change<'s> {
         Ok(())
     }
 
+    /// Forgets all tables: what is written from now on is everything there is.
+    pub fn start_over(&mut self) {
+        self.version = Version {
+            manifest: Arc::clone(&self.version.manifest),
+            ..Version::empty()
+        };
+        self.new.retain(|_| false);
+    }
+
     /// Whether [`Self::compact_step`] would find something to do.
     pub fn wants_compaction(&self) -> bool {
         compact::due(&self.version, &self.env().settings).is_some()

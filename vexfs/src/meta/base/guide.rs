@@ -15,11 +15,11 @@
 
 use std::cmp::Ordering;
 
-use super::bloom::Bloom;
+use super::bloom::{self, Bloom};
 use super::data::{DataPage, common};
 use super::fences::Fences;
 use super::manifest::TableInfo;
-use super::page::{Checked, PAYLOAD, PageBytes};
+use super::page::{Checked, Kind, PAYLOAD, PageBytes};
 use super::{MAX_KEY, cache::Slot};
 use crate::checksum::Crc;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -61,7 +61,67 @@ impl FenceWriter {
     }
 }
 
+/// Makes a guide from pages, some of which are lost.
+#[derive(Default)]
+pub(super) struct Rebuilt {
+    fences: Vec<Option<Box<[u8]>>>,
+    crcs: Vec<Crc>,
+    hashes: Vec<u64>,
+}
+
+impl Rebuilt {
+    /// The next page, if it can be read.
+    pub(super) fn add(&mut self, kind: Kind, page: Option<(&PageBytes, Crc)>) {
+        let mut first = None;
+        if let (Kind::Data, Some((bytes, _))) = (kind, page)
+            && let Ok(data) = DataPage::new(bytes)
+        {
+            for entry in (0..data.len()).filter_map(|slot| data.entry(slot).ok()) {
+                let key = [data.prefix(), entry.rest].concat();
+                self.hashes.push(bloom::hash(&key));
+                first.get_or_insert(key.into_boxed_slice());
+            }
+        }
+        if kind == Kind::Data {
+            self.fences.push(first);
+        }
+        // A page that is lost now is lost later too: its first four bytes are not its own checksum.
+        self.crcs.push(page.map_or(Crc(0), |(_, crc)| crc));
+    }
+
+    /// The guide. A lost page begins where the next one does, so that no key is looked for in it.
+    pub(super) fn finish(mut self, table: &TableInfo) -> Guide {
+        let mut next = table.last.clone();
+        for fence in self.fences.iter_mut().rev() {
+            match fence {
+                Some(fence) if **fence <= *next => next.clone_from(fence),
+                _ => *fence = Some(next.clone()),
+            }
+        }
+        let pages = self.crcs.len();
+        Guide {
+            fences: Fences::new(self.fences.iter().flatten().map(|fence| &**fence)),
+            bloom: Bloom::new(&self.hashes),
+            crcs: self.crcs,
+            slots: (0..pages).map(|_| Slot::default()).collect(),
+        }
+    }
+}
+
 impl Guide {
+    /// The keys a data page may hold: from the first, up to the second.
+    pub(super) fn range<'a>(&'a self, table: &'a TableInfo, index: u32) -> Option<(&'a [u8], &'a [u8])> {
+        if index >= table.data_pages {
+            return None;
+        }
+        let to = if index + 1 < table.data_pages {
+            self.fences.key(index as usize + 1)
+        } else {
+            &*table.last
+        };
+        Some((self.fences.key(index as usize), to))
+    }
+
     /// From the stream of a table, whose checksum was right.
     pub(super) fn decode(stream: &[u8], table: &TableInfo) -> Result<Self, String> {
         let text = |error: DecodeError| error.to_string();

@@ -155,6 +155,28 @@ impl Cursor {
     }
 
     fn open_page(&mut self, index: u32) -> Result<()> {
+        let mut index = index;
+        loop {
+            let Err(error) = self.try_page(index) else {
+                return Ok(());
+            };
+            let Some(table) = self.table().filter(|table| table.excuses(&error)) else {
+                return Err(error);
+            };
+            index += 1;
+            if index >= table.info.data_pages {
+                index = 0;
+                self.ahead.clear();
+                self.table += 1;
+                if self.table >= self.tables.len() {
+                    self.page = None;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn try_page(&mut self, index: u32) -> Result<()> {
         let Some(table) = self.tables.get(self.table) else {
             return Ok(());
         };

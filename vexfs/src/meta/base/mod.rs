@@ -83,7 +83,7 @@ pub use self::blocks::BlockSource;
 pub use self::change::{Change, Prepared};
 pub use self::scan::Scan;
 pub use self::value::Value;
-pub use self::verify::{Issue, Progress};
+pub use self::verify::{Issue, KeyRange, Progress};
 pub use crate::pool::Manifest as ManifestRef;
 
 use self::blocks::NewBlocks;
@@ -115,6 +115,9 @@ pub struct Settings {
     pub level_ratio: u64,
     /// Tables that one step of compaction writes, about.
     pub step_tables: usize,
+    /// Pages that cannot be read count as empty, so that the rest can be. For mending only: what such a page held may show
+    /// as older versions of the same keys, or not at all.
+    pub tolerant: bool,
 }
 
 impl Settings {
@@ -128,6 +131,7 @@ impl Settings {
             level_one_bytes: 32 * table_bytes,
             level_ratio: 10,
             step_tables: 4,
+            tolerant: false,
         }
     }
 

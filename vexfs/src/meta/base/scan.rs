@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::merge::{Cursor, Merge, Reading};
 use super::value::Value;
 use super::version::Version;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The entries of a range of keys, as they were when the scan began. Blocks of that state stay in use while it lives.
 ///
@@ -59,7 +59,36 @@ impl Scan {
         }
     }
 
+    /// The next entry, with its value unless that cannot be read.
+    pub fn next_readable(&mut self) -> Result<Option<(&[u8], Option<Value>)>> {
+        let found = self.seek();
+        if !matches!(found, Ok(true)) {
+            self.over = true;
+        }
+        if !found? {
+            return Ok(None);
+        }
+        let Some((_, cursor)) = self.merge.top() else {
+            return Ok(None);
+        };
+        match cursor.value() {
+            Ok(value) => Ok(Some((cursor.key(), value))),
+            Err(Error::Damaged(_) | Error::Io(_)) => Ok(Some((cursor.key(), None))),
+            Err(error) => Err(error),
+        }
+    }
+
     fn step(&mut self) -> Result<Option<Value>> {
+        if self.seek()?
+            && let Some((_, cursor)) = self.merge.top()
+        {
+            return cursor.value();
+        }
+        Ok(None)
+    }
+
+    /// To the next entry that is not a tombstone; false at the end.
+    fn seek(&mut self) -> Result<bool> {
         while !self.over {
             if self.begun {
                 self.merge.advance()?;
@@ -68,11 +97,11 @@ impl Scan {
             let Some((_, cursor)) = self.merge.top().filter(|(_, cursor)| *cursor.key() < *self.to) else {
                 break;
             };
-            if let Some(value) = cursor.value()? {
-                return Ok(Some(value));
+            if !cursor.is_tombstone() {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }
 

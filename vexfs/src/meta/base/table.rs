@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use super::bloom;
 use super::cache::Slot;
 use super::data::{DataPage, Stored};
-use super::guide::Guide;
+use super::guide::{Guide, Rebuilt};
 use super::manifest::TableInfo;
 use super::page::{self, HEADER, Kind, PAYLOAD, Page};
 use super::value::Value;
@@ -105,8 +105,36 @@ impl Table {
         if let Some(guide) = self.guide.get() {
             return Ok(guide);
         }
-        let guide = self.read_guide()?;
+        let guide = match self.read_guide() {
+            Err(error) if self.excuses(&error) => self.rebuild_guide(),
+            other => other?,
+        };
         Ok(self.guide.get_or_init(|| guide))
+    }
+
+    /// Whether an error is passed by, because what can be read is wanted all the same.
+    pub(super) fn excuses(&self, error: &Error) -> bool {
+        self.env.settings.tolerant && matches!(error, Error::Damaged(_) | Error::Io(_))
+    }
+
+    /// A guide from what the pages say themselves, for a table that lost its own.
+    fn rebuild_guide(&self) -> Guide {
+        let mut rebuilt = Rebuilt::default();
+        for index in 0..self
+            .info
+            .data_pages
+            .saturating_add(self.info.blob_pages)
+            .min(TABLE_PAGES)
+        {
+            let kind = if index < self.info.data_pages {
+                Kind::Data
+            } else {
+                Kind::Blob
+            };
+            let page = self.read(index, 1, kind).ok().and_then(|mut pages| pages.pop());
+            rebuilt.add(kind, page.as_ref().map(|(page, crc)| (&page.bytes, *crc)));
+        }
+        rebuilt.finish(&self.info)
     }
 
     /// The guide as it is in the pool now.
@@ -136,6 +164,14 @@ impl Table {
 
     /// Reads and checks data pages, or blob pages, past the cache: as [`Self::read`].
     pub(super) fn load(&self, guide: &Guide, index: u32, limit: u32) -> Result<Vec<Page>> {
+        match self.load_all(guide, index, limit) {
+            // One of the later pages may be the one that fails.
+            Err(error) if limit > 1 && self.excuses(&error) => self.load_all(guide, index, 1),
+            other => other,
+        }
+    }
+
+    fn load_all(&self, guide: &Guide, index: u32, limit: u32) -> Result<Vec<Page>> {
         let (kind, end) = if index < self.info.data_pages {
             (Kind::Data, self.info.data_pages)
         } else {
@@ -180,7 +216,7 @@ impl Table {
     /// What the table knows about a key with this hash; none: nothing.
     pub(super) fn get(self: &Arc<Self>, key: &[u8], hash: u64) -> Result<Option<Found>> {
         let guide = self.guide()?;
-        if !guide.bloom.may_hold(hash) {
+        if !guide.bloom.may_hold(hash) && !self.env.settings.tolerant {
             return Ok(None);
         }
         let Some(index) = guide.fences.find(key) else {
@@ -188,7 +224,10 @@ impl Table {
         };
         #[expect(clippy::cast_possible_truncation, reason = "one fence per data page")]
         let index = index as u32;
-        let page = self.page(index, 1)?;
+        let page = match self.page(index, 1) {
+            Err(error) if self.excuses(&error) => return Ok(None),
+            other => other?,
+        };
         let stored = DataPage::new(&page.bytes)
             .and_then(|page| page.find(key))
             .map_err(|what| self.damage(index, what))?;

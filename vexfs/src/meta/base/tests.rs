@@ -180,6 +180,7 @@ fn tiny() -> Settings {
         level_one_bytes: 16 * BLOCK_SIZE as u64,
         level_ratio: 3,
         step_tables: 2,
+        tolerant: false,
     }
 }
 

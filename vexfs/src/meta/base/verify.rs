@@ -14,6 +14,9 @@ use super::{Base, manifest};
 use crate::error::{Error, Result};
 use crate::units::BLOCK_SHIFT;
 
+/// A first key, and the one that follows the last.
+pub type KeyRange = (Box<[u8]>, Box<[u8]>);
+
 /// Something that is wrong with the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Issue {
@@ -35,6 +38,8 @@ pub enum Issue {
         table: u64,
         /// The page.
         page: u32,
+        /// Of a data page: keys from the first up to the second may have been in it.
+        keys: Option<KeyRange>,
         /// Why.
         what: String,
     },
@@ -82,8 +87,8 @@ pub struct Progress {
 }
 
 impl Base {
-    /// Reads the manifest and every page of every table. The callback hears of the progress and may end the check. Failures
-    /// of the device end it too; what is wrong with the bytes does not.
+    /// Reads the manifest and every page of every table. The callback hears of the progress and may end the check. What
+    /// cannot be read is told like what is wrong.
     pub fn verify_all(&self, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Vec<Issue>> {
         let version = self.version();
         let mut issues = Vec::new();
@@ -114,11 +119,12 @@ impl Base {
     }
 }
 
-/// Takes damage apart from failures.
+/// Takes damage, and what the device cannot read, apart from other errors.
 fn damage<T>(result: Result<T>) -> Result<std::result::Result<T, String>> {
     match result {
         Ok(fine) => Ok(Ok(fine)),
         Err(Error::Damaged(damage)) => Ok(Err(damage.to_string())),
+        Err(Error::Io(failure)) => Ok(Err(failure.to_string())),
         Err(other) => Err(other),
     }
 }
@@ -181,6 +187,9 @@ impl TableCheck<'_> {
                 self.issues.push(Issue::Page {
                     table: self.table.info.id,
                     page: index,
+                    keys: guide
+                        .range(&self.table.info, index)
+                        .map(|(from, to)| (from.into(), to.into())),
                     what,
                 });
                 Ok(1)

@@ -192,11 +192,12 @@ impl SuperblockError {
 }
 
 impl Superblock {
-    /// The pool is in use by this boot of this machine. Everything up to `durable` is; the journal goes on at a position.
-    pub fn begin_epoch(&mut self, host: &Host, resumed_at: u64, durable: Seq) {
+    /// The pool is in use by this boot of this machine, in a higher epoch than ever. Everything up to `durable` is; the
+    /// journal goes on at a position.
+    pub fn begin_epoch(&mut self, host: &Host, epoch: u64, resumed_at: u64, durable: Seq) {
         self.state = State::Dirty;
         self.boot_id = host.identity.boot_id;
-        self.epoch += 1;
+        self.epoch = epoch;
         self.resumed_at = resumed_at;
         self.durable_seq = durable;
         self.last_mounted = (host.now)();
