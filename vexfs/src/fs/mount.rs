@@ -117,11 +117,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         epoch: superblock.epoch,
         durable: superblock.durable_seq,
     };
-    let cached = match (pool.same_boot(), read_only) {
-        (false, _) => Cached::Lost,
-        (true, true) => Cached::Kept,
-        (true, false) => Cached::WriteAgain,
-    };
+    let cached = Cached::of(pool.same_boot(), read_only);
     state.replaying = true;
     let found = journal::recover(&*disk, &log, |found| {
         let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
@@ -316,6 +312,16 @@ enum Cached {
     Kept,
     /// The same, and is to be written again: whether it reached the disk is not known.
     WriteAgain,
+}
+
+impl Cached {
+    const fn of(same_boot: bool, read_only: bool) -> Self {
+        match (same_boot, read_only) {
+            (false, _) => Self::Lost,
+            (true, true) => Self::Kept,
+            (true, false) => Self::WriteAgain,
+        }
+    }
 }
 
 /// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
