@@ -96,7 +96,7 @@ pub(crate) fn replay(
     let context = Context {
         disk,
         pool_blocks: superblock.total_blocks,
-        cached: if same_boot { Cached::Kept } else { Cached::Lost },
+        cached: Cached::of(same_boot, true),
     };
     let mut state = load(base, superblock, totals, seed)?;
     let log = Log {
@@ -218,6 +218,16 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
         Error::Damaged(damage) => Damage::new(format_args!("{seq}: {}", damage.place), &damage.what),
         Error::Io(failure) => {
             crate::error::IoFailure::new(format_args!("{seq}: {}", failure.what), failure.source.kind().into())
+        }
+    }
+}
+
+impl Cached {
+    pub(super) const fn of(same_boot: bool, read_only: bool) -> Self {
+        match (same_boot, read_only) {
+            (false, _) => Self::Lost,
+            (true, true) => Self::Kept,
+            (true, false) => Self::WriteAgain,
         }
     }
 }
