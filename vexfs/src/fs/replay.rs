@@ -236,6 +236,10 @@ impl Cached {
 /// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
 /// must not decide how much is read.
 fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, cached: Cached) -> Result<bool> {
+    let named: u64 = operations.iter().map(Op::written_blocks).sum();
+    if named > pool_blocks {
+        return Ok(true);
+    }
     for operation in operations {
         let arrived = match operation {
             Op::Write { runs, checksums, .. } if checksums.is_empty() => {
