@@ -8,6 +8,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use vexfs::check::assert_sound;
 use vexfs::disk::{Disk, Operation, SimDisk, SplitMix64};
 use vexfs::fs::record::Timestamp;
 use vexfs::fs::{Fs, MountOptions};
@@ -226,6 +227,7 @@ fn recover(left: &Left, history: &History, allowed: Allowed, figures: &mut Figur
         let session = Session::new(fs, recorder, state, &tree.files, BORN + (1 << 50));
         session.compare_all().map(|()| session)
     };
+    assert_sound(Arc::new(left.disk.clone())).map_err(|error| format!("before opening: {error}"))?;
     let recorder = Recorder::new(left.clone(), Points::None, 0);
     let fs = open(&recorder)?;
     let tree = tree_of_engine(&fs)?;
