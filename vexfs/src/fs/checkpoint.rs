@@ -24,7 +24,7 @@ use crate::meta::{Frozen, encoded};
 use crate::pool::{Superblock, Tail};
 use crate::units::{Run, Seq};
 
-use super::engine::{Core, Fs, Shared};
+use super::engine::{Core, Fs, Mode, Shared};
 use super::record::{
     AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Inode, InodeKey, Orphan, OrphanKey, RowKey, SharedKey,
     Totals, TotalsKey,
@@ -256,7 +256,7 @@ impl Checkpointer {
             Err(error) => {
                 // Without the thread, changes wait for ever when the journal is full: refuse them now instead.
                 tracing::error!(%error, "starting the checkpoint thread");
-                shared.core.lock().failed = true;
+                shared.core.lock().mode = Mode::Failed;
                 None
             }
         };
@@ -284,7 +284,7 @@ fn run(worker: &Weak<Shared>) {
         if core.stopping {
             return;
         }
-        if core.failed || !core.wants_checkpoint() {
+        if core.mode == Mode::Failed || !core.wants_checkpoint() {
             let timed_out = !core.wants_sync() && shared.wanted.wait_for(&mut core, FLUSH_INTERVAL).timed_out();
             if timed_out || core.wants_sync() {
                 flush_old(&shared, core);
@@ -299,7 +299,7 @@ fn run(worker: &Weak<Shared>) {
 }
 
 fn flush_old(shared: &Shared, core: MutexGuard<'_, Core>) {
-    let pending = !core.failed && core.journal.written() > core.durable.max(Seq(0));
+    let pending = core.mode != Mode::Failed && core.journal.written() > core.durable.max(Seq(0));
     drop(core);
     if pending && let Err(error) = shared.flush(None) {
         tracing::error!(%error, "flush");

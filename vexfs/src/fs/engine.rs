@@ -10,7 +10,7 @@
 //!
 //! # Failure
 //!
-//! After a failed journal write or sync nobody knows what the disk holds. From then on ([`Core::failed`]) every change and
+//! After a failed journal write or sync nobody knows what the disk holds. From then on ([`Mode::Failed`]) every change and
 //! every flush fails with EIO, and reading goes on from memory and disk. Only opening the pool again ends this.
 
 use std::sync::Arc;
@@ -53,12 +53,10 @@ pub(super) struct Shared {
 }
 
 /// What the lock guards.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Core {
     pub(super) state: State,
     pub(super) journal: Journal,
-    pub(super) read_only: bool,
-    pub(super) failed: bool,
+    pub(super) mode: Mode,
     /// Everything up to here is known to be durable.
     pub(super) durable: Seq,
     /// The disk says that everything up to here is durable.
@@ -79,6 +77,17 @@ pub(super) struct Core {
     pub(super) limits: Limits,
     /// What a step of compaction may need.
     pub(super) step_blocks: u64,
+}
+
+/// What may be done with an open pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Everything.
+    Writable,
+    /// Opened for reading, or closed.
+    ReadOnly,
+    /// Reading: it failed, see the module.
+    Failed,
 }
 
 /// When a checkpoint is due.
@@ -213,7 +222,7 @@ impl Fs {
 
     /// Whether the pool failed and accepts no more changes.
     pub fn has_failed(&self) -> bool {
-        self.core().failed
+        self.core().mode == Mode::Failed
     }
 
     /// Somebody uses the file: it stays after its last name is gone.
@@ -236,7 +245,7 @@ impl Fs {
                 return Ok(());
             }
             core.holders.remove(&ino);
-            if core.read_only || core.failed || core.state.orphan(ino)?.is_none() {
+            if core.mode != Mode::Writable || core.state.orphan(ino)?.is_none() {
                 return Ok(());
             }
         }
@@ -285,7 +294,7 @@ impl Fs {
     /// Blocks of a write that will not happen.
     pub(super) fn give_blocks_back(&self, runs: &[Run]) {
         let mut core = self.core();
-        if core.failed {
+        if core.mode == Mode::Failed {
             // The write may have been applied before the journal or a checkpoint failed: then the blocks are the file's.
             return;
         }
@@ -308,13 +317,11 @@ pub(super) struct Ask {
 
 impl Core {
     pub(super) fn check_writable(&self) -> Result<()> {
-        if self.failed {
-            return Err(Errno::Failed.into());
+        match self.mode {
+            Mode::Writable => Ok(()),
+            Mode::ReadOnly => Err(Errno::ReadOnly.into()),
+            Mode::Failed => Err(Errno::Failed.into()),
         }
-        if self.read_only {
-            return Err(Errno::ReadOnly.into());
-        }
-        Ok(())
     }
 
     /// Applies and journals a transaction.
@@ -357,7 +364,7 @@ impl Core {
 
     /// Whether so much was written without a sync that recovery would take long.
     pub(super) fn wants_sync(&self) -> bool {
-        !self.failed && self.unsynced_blocks > UNSYNCED_BLOCKS
+        self.mode != Mode::Failed && self.unsynced_blocks > UNSYNCED_BLOCKS
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {
@@ -374,7 +381,7 @@ impl Core {
 
     pub(super) fn fail(&mut self, error: &Error) {
         tracing::error!(%error, "the pool accepts no more changes");
-        self.failed = true;
+        self.mode = Mode::Failed;
     }
 
     fn take(&mut self, ask: &Ask) -> Option<Vec<Run>> {
@@ -468,7 +475,7 @@ impl Shared {
     pub(super) fn flush(&self, target: Option<Seq>) -> Result<()> {
         let target = {
             let core = self.core.lock();
-            if core.failed {
+            if core.mode == Mode::Failed {
                 return Err(Errno::Failed.into());
             }
             target.unwrap_or(core.journal.written())
@@ -502,7 +509,7 @@ impl Shared {
     pub(super) fn sync(&self) -> Result<Seq> {
         let (written, told) = {
             let mut core = self.core.lock();
-            if core.failed {
+            if core.mode == Mode::Failed {
                 return Err(Errno::Failed.into());
             }
             core.unsynced_blocks = 0;

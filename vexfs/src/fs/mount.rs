@@ -31,7 +31,7 @@ use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
 use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
-use super::engine::{Core, Fs, Limits};
+use super::engine::{Core, Fs, Limits, Mode};
 use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
 use super::replay::{self, Cached};
 use super::state::{CacheLimits, State, Tables};
@@ -82,11 +82,11 @@ impl Fs {
     /// through other clones, and fails their changes.
     pub fn close(self) -> Result<()> {
         let shared = &self.shared;
-        if shared.core.lock().read_only {
+        if shared.core.lock().mode == Mode::ReadOnly {
             return Ok(());
         }
         shared.checkpoint_and(Superblock::leave_clean)?;
-        shared.core.lock().read_only = true;
+        shared.core.lock().mode = Mode::ReadOnly;
         Ok(())
     }
 }
@@ -147,8 +147,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
             superblock.tail.position,
             end,
         ),
-        read_only,
-        failed: false,
+        mode: if read_only { Mode::ReadOnly } else { Mode::Writable },
         durable: found.applied,
         vouched: found.durable,
         newest_bare: Seq(0),

@@ -6,7 +6,7 @@ use crate::data::row::Row;
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::Ino;
 
-use super::engine::{Core, Fs};
+use super::engine::{Core, Fs, Mode};
 use super::op::{Op, change, rename};
 use super::record::{FileFlags, Inode, Kind, Timestamp};
 
@@ -335,7 +335,7 @@ impl Fs {
     pub fn touch_accessed(&self, ino: Ino, now: Timestamp) -> Result<()> {
         const DAY: i64 = 86_400;
         let mut core = self.core();
-        if core.read_only || core.failed {
+        if core.mode != Mode::Writable {
             return Ok(());
         }
         let inode = core.state.inode(ino)?;
