@@ -332,7 +332,7 @@ impl Core {
         if operations.iter().any(is_bare) {
             self.newest_bare = seq;
         }
-        self.unsynced_blocks += operations.iter().map(written_blocks).sum::<u64>();
+        self.unsynced_blocks += operations.iter().map(Op::written_blocks).sum::<u64>();
         let before = self.journal.pending();
         self.journal
             .push(|out| operations.iter().for_each(|operation| operation.encode(out)));
@@ -410,13 +410,6 @@ impl Core {
 /// Whether an operation names data without checksums.
 fn is_bare(operation: &Op<'_>) -> bool {
     matches!(operation, Op::Write { checksums, .. } if checksums.is_empty())
-}
-
-fn written_blocks(operation: &Op<'_>) -> u64 {
-    match operation {
-        Op::Write { runs, .. } | Op::WritePacked { runs, .. } => runs.iter().map(|run| u64::from(run.count)).sum(),
-        _ => 0,
-    }
 }
 
 /// Whether an operation may need space that it does not give back.

@@ -107,11 +107,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     )?;
     let mut state = load(base, &superblock, options.caches)?;
     let log = replay::log_of(&superblock);
-    let cached = match (pool.same_boot(), read_only) {
-        (false, _) => Cached::Lost,
-        (true, true) => Cached::Kept,
-        (true, false) => Cached::WriteAgain,
-    };
+    let cached = Cached::of(pool.same_boot(), read_only);
     let context = replay::Context {
         disk: &*disk,
         pool_blocks: superblock.total_blocks,

@@ -443,6 +443,18 @@ operations! {
     }
 }
 
+impl Op<'_> {
+    /// Blocks of the pool that the operation brings contents in.
+    pub fn written_blocks(&self) -> u64 {
+        match self {
+            Self::Write { runs, .. } | Self::WritePacked { runs, .. } => {
+                runs.iter().map(|run| u64::from(run.count)).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// Decodes a whole transaction.
 pub fn decode_transaction(bytes: &[u8]) -> Result<Vec<Op<'_>>, DecodeError> {
     let mut reader = Reader::new(bytes);

@@ -96,7 +96,7 @@ pub(crate) fn replay(
     let context = Context {
         disk,
         pool_blocks: superblock.total_blocks,
-        cached: if same_boot { Cached::Kept } else { Cached::Lost },
+        cached: Cached::of(same_boot, true),
     };
     let mut state = load(base, superblock, totals, seed)?;
     let log = Log {
@@ -222,10 +222,24 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
     }
 }
 
+impl Cached {
+    pub(super) const fn of(same_boot: bool, read_only: bool) -> Self {
+        match (same_boot, read_only) {
+            (false, _) => Self::Lost,
+            (true, true) => Self::Kept,
+            (true, false) => Self::WriteAgain,
+        }
+    }
+}
+
 /// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
 /// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
 /// must not decide how much is read.
 fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, cached: Cached) -> Result<bool> {
+    let named: u64 = operations.iter().map(Op::written_blocks).sum();
+    if named > pool_blocks {
+        return Ok(true);
+    }
     for operation in operations {
         let arrived = match operation {
             Op::Write { runs, checksums, .. } if checksums.is_empty() => {
