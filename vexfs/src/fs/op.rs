@@ -136,6 +136,17 @@ fn put_count(count: usize, out: &mut Vec<u8>) {
     out.put_u32(u32::try_from(count).unwrap_or(u32::MAX));
 }
 
+/// An operation as `docs/FORMAT.md` tells it: its number, its name, and names and types of its fields in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// First byte.
+    pub number: u8,
+    /// See [`Op`].
+    pub name: &'static str,
+    /// Name and type, as the source has them.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
 macro_rules! operations {
     ($($(#[$doc:meta])* $number:literal => $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
         /// One operation. See the module.
@@ -143,6 +154,13 @@ macro_rules! operations {
         pub enum Op<'a> {
             $($(#[$doc])* $name { $($(#[$field_doc])* $field: $type,)* },)*
         }
+
+        /// Every operation.
+        pub const LAYOUTS: &[Layout] = &[$(Layout {
+            number: $number,
+            name: stringify!($name),
+            fields: &[$((stringify!($field), stringify!($type)),)*],
+        },)*];
 
         impl<'a> Op<'a> {
             /// Appends the operation's bytes.
