@@ -26,6 +26,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use vexfs::check::assert_sound;
 use vexfs::disk::{Disk, MemDisk};
 use vexfs::pool::{Access, Survey};
 use vexfs::units::Ino;
@@ -145,6 +146,7 @@ fn pools_of_every_version_open_and_hold_what_they_held() {
         let packed = fs::read(directory().join(format!("{version}.img.zst"))).unwrap();
         let bytes = zstd::bulk::decompress(&packed, 64 << 20).unwrap();
         let disk: Arc<dyn Disk> = Arc::new(MemDisk::from_bytes(&bytes));
+        assert_sound(Arc::clone(&disk)).unwrap();
         let as_found = describe::all(&images::mount(&disk, Access::ReadOnly).unwrap());
         compare(&format!("{version}.txt"), &as_found);
         // Opened for writing, closed, opened again: the orphans went, the files did not.
