@@ -342,9 +342,17 @@ impl Fs {
         let stale = inode.accessed <= inode.modified
             || inode.accessed <= inode.changed
             || now.seconds().saturating_sub(inode.accessed.seconds()) >= DAY;
-        // A read does not wait for room in the journal, and must not use up what changes count on.
-        if !stale || inode.flags.has(FileFlags::NO_ATIME) || core.is_stuffed() {
+        if !stale || inode.flags.has(FileFlags::NO_ATIME) {
             return Ok(());
+        }
+        if core.is_stuffed() {
+            // A read does not wait for room in the journal, and must not use up what changes count on.
+            if self.shared.background {
+                self.shared.wanted.notify_all();
+                return Ok(());
+            }
+            drop(core);
+            core = self.shared.writable()?;
         }
         core.perform(&[Op::SetAttributes {
             ino,
