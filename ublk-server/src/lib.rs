@@ -34,6 +34,5 @@ pub mod options;
 mod queue;
 mod request;
 pub mod signals;
-mod size;
 pub mod target;
 pub mod units;

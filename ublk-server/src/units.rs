@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+use vexfs::size::{Size, SizeError};
 
 /// Log2 of the sector, the unit of the driver's interface.
 const SECTOR_SHIFT: u32 = 9;
@@ -39,15 +40,16 @@ impl Bytes {
 }
 
 impl fmt::Display for Bytes {
-    /// Exact: the largest binary unit that divides the number, as `--size` accepts it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 6] = ["EiB", "PiB", "TiB", "GiB", "MiB", "KiB"];
-        for (unit, shift) in UNITS.iter().zip([60_u32, 50, 40, 30, 20, 10]) {
-            if self.0 != 0 && self.0.trailing_zeros() >= shift {
-                return write!(f, "{}{unit}", self.0 >> shift);
-            }
-        }
-        write!(f, "{} bytes", self.0)
+        Size(self.0).fmt(f)
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|Size(bytes)| Self(bytes))
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`units`], [`checksum`], [`codec`], [`error`] | numbers, CRC32C, scalars of the format, errors |
+//! | [`units`], [`size`], [`checksum`], [`codec`], [`error`] | numbers, sizes as people write them, CRC32C, scalars of the format, errors |
 //! | [`disk`] | the only layer that touches bytes |
 //! | [`pool`] | superblocks, features, formatting, exclusive open, heartbeat |
 //! | [`journal`] | the ring of transactions that makes operations durable |
@@ -29,5 +29,6 @@ pub mod fs;
 pub mod journal;
 pub mod meta;
 pub mod pool;
+pub mod size;
 pub mod space;
 pub mod units;

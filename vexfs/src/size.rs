@@ -1,16 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reading sizes such as `1GiB`, `512M` or `4096`.
+//! Reading and showing sizes such as `1GiB`, `512M` or `4096`.
 //!
 //! The rules are those of util-linux: a plain number is bytes; `K`, `M`, `G`, `T`, `P`, `E`, alone or followed by `iB`,
 //! are powers of 1024; followed by `B` they are powers of 1000. Case does not matter. There are no fractions, signs or
 //! thousands separators: a size that is not exactly what was written is worse than an error.
 
+use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::units::Bytes;
+/// A number of bytes, as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    /// Exact: the largest binary unit that divides the number, as it can be read back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["EiB", "PiB", "TiB", "GiB", "MiB", "KiB"];
+        for (unit, shift) in UNITS.iter().zip([60_u32, 50, 40, 30, 20, 10]) {
+            if self.0 != 0 && self.0.trailing_zeros() >= shift {
+                return write!(f, "{}{unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{} bytes", self.0)
+    }
+}
 
 /// Why a text is not a size.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -28,7 +44,7 @@ pub enum SizeError {
     TooLarge,
 }
 
-impl FromStr for Bytes {
+impl FromStr for Size {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -40,7 +56,7 @@ impl FromStr for Bytes {
         // All digits and at least one of them: overflow is the only way this can fail.
         let number: u64 = number.parse().map_err(|_| SizeError::TooLarge)?;
         let factor = factor_of(unit).ok_or_else(|| SizeError::Unit(unit.to_owned()))?;
-        number.checked_mul(factor).map(Bytes::new).ok_or(SizeError::TooLarge)
+        number.checked_mul(factor).map(Self).ok_or(SizeError::TooLarge)
     }
 }
 
@@ -93,14 +109,14 @@ mod tests {
             ("2PiB", 2 << 50),
             ("15E", 15 << 60),
         ] {
-            assert_eq!(text.parse(), Ok(Bytes::new(bytes)), "{text}");
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
     }
 
     #[test]
     fn what_is_not_a_size_says_why() {
         for text in ["", "G", "-1", "+1", " 1", "x1"] {
-            assert_eq!(text.parse::<Bytes>(), Err(SizeError::NoNumber), "{text:?}");
+            assert_eq!(text.parse::<Size>(), Err(SizeError::NoNumber), "{text:?}");
         }
         for (text, unit) in [
             ("1 G", " G"),
@@ -110,22 +126,22 @@ mod tests {
             ("1KK", "KK"),
             ("1µ", "µ"),
         ] {
-            assert_eq!(text.parse::<Bytes>(), Err(SizeError::Unit(unit.to_owned())), "{text:?}");
+            assert_eq!(text.parse::<Size>(), Err(SizeError::Unit(unit.to_owned())), "{text:?}");
         }
         for text in ["16E", "18446744073709551616", "99999999999999999999999"] {
-            assert_eq!(text.parse::<Bytes>(), Err(SizeError::TooLarge), "{text:?}");
+            assert_eq!(text.parse::<Size>(), Err(SizeError::TooLarge), "{text:?}");
         }
     }
 
     proptest! {
         #[test]
         fn every_text_is_answered_without_a_panic(text in "\\PC*") {
-            let _ = text.parse::<Bytes>();
+            let _ = text.parse::<Size>();
         }
 
         #[test]
         fn what_is_shown_can_be_read_back(n in any::<u64>(), shift in 0_u32..63) {
-            let size = Bytes::new(n >> shift << shift);
+            let size = Size(n >> shift << shift);
             let shown = size.to_string().replace(" bytes", "");
             prop_assert_eq!(shown.parse(), Ok(size));
         }

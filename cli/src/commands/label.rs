@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The label of a pool.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+use crate::{place, show};
+
+/// Show the label of a pool, or give it another.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// File or block device
+    pool: PathBuf,
+    /// The new label, at most 63 bytes without control characters; "" for none
+    label: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
+    let label = match &arguments.label {
+        None => place::open_to_read(&arguments.pool)?.superblock().label,
+        Some(label) => {
+            place::change(&arguments.pool, |fs| {
+                fs.set_label(label)
+                    .with_context(|| format!("label {label:?} (at most 63 bytes, no control characters)"))
+            })?;
+            label.clone()
+        }
+    };
+    if json {
+        show::table(&[("label", json!(label))], true);
+    } else {
+        println!("{label}");
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Making a pool.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use uuid::Uuid;
+use vexfs::pool::format::{FormatOptions, format_path};
+use vexfs::size::Size;
+use vexfs::units::BLOCK_SIZE;
+
+use crate::show;
+
+/// Make a pool in a file or on a block device.
+///
+/// A file that does not exist is made, sparse; it needs a size. What holds something already is refused without --force.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// File or block device
+    pool: PathBuf,
+    /// Size, as 10GiB; by default that of the device or file
+    #[arg(short, long)]
+    size: Option<Size>,
+    /// Name for people, at most 63 bytes
+    #[arg(short = 'L', long, default_value = "")]
+    label: String,
+    /// Name for programs; by default a random one
+    #[arg(short = 'U', long)]
+    uuid: Option<Uuid>,
+    /// Size of the journal; by default a 64th of the pool, 1 to 64 MiB
+    #[arg(long)]
+    journal: Option<Size>,
+    /// Destroy what is there
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
+    let options = FormatOptions {
+        size_bytes: arguments.size.map(|Size(bytes)| bytes),
+        label: arguments.label.clone(),
+        uuid: arguments.uuid,
+        journal_bytes: arguments.journal.map(|Size(bytes)| bytes),
+        force: arguments.force,
+        ..FormatOptions::default()
+    };
+    let made = format_path(&arguments.pool, &options).with_context(|| arguments.pool.display().to_string())?;
+    let bytes = |blocks: u64| Size(blocks * BLOCK_SIZE as u64).to_string();
+    show::table(
+        &[
+            ("pool", json!(arguments.pool.display().to_string())),
+            ("uuid", json!(made.uuid.to_string())),
+            ("label", json!(made.label)),
+            ("size", json!(bytes(made.total_blocks))),
+            ("journal", json!(bytes(u64::from(made.journal.count)))),
+        ],
+        json,
+    );
+    Ok(())
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One module per command: its arguments and what it does.
+
+pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod cp;
+pub(crate) mod fsck;
+pub(crate) mod grow;
+pub(crate) mod info;
+pub(crate) mod label;
+pub(crate) mod ls;
+pub(crate) mod mkdir;
+pub(crate) mod mkfs;
+pub(crate) mod rm;
+pub(crate) mod snapshot;
+pub(crate) mod stat;

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Copying inside a pool without copying blocks.
+
+use std::ffi::OsString;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::place::{self, Place};
+
+/// Copy a file or a whole tree inside a pool. The copy shares its blocks with the original until one of them is changed, and
+/// appears complete or not at all.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// POOL:/path of what to copy
+    source: OsString,
+    /// POOL:/path of the copy; must not exist
+    copy: OsString,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let (source, copy) = (Place::required(&arguments.source)?, Place::required(&arguments.copy)?);
+    if source.pool != copy.pool {
+        bail!("{} and {} are in two pools; use cp", source.shown(), copy.shown());
+    }
+    place::change(&source.pool, |fs| {
+        let found = source.find(fs)?;
+        let (parent, name) = copy.parent(fs)?;
+        fs.clone_tree(found.ino, parent, &name, place::now())
+            .with_context(|| format!("copying {} to {}", source.shown(), copy.shown()))?;
+        Ok(())
+    })
+}
