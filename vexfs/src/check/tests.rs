@@ -128,7 +128,13 @@ impl BlockSource for FromTheEnd {
         Ok(Run::new(Block(*end), want))
     }
 
-    fn give_back(&self, _: Run) {}
+    fn give_back(&self, run: Run) {
+        let mut end = self.0.lock();
+        // What was taken last can be taken again; what lies behind it stays taken.
+        if *end == run.start.0 {
+            *end = run.end().0;
+        }
+    }
 }
 
 /// Changes records of a closed pool behind its back.

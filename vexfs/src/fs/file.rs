@@ -299,7 +299,7 @@ impl Fs {
     /// Writes whole blocks elsewhere and puts them into the map. False: the edges changed meanwhile.
     fn write_blocks(&self, ino: Ino, at: u64, from: &[u8], now: Timestamp, plan: &Plan) -> Result<bool> {
         let merged;
-        let content = if plan.edges.is_empty() {
+        let content = if from.len() as u64 == plan.count * BLOCK_SIZE as u64 {
             from
         } else {
             merged = self.merge(at, from, plan)?;
@@ -383,13 +383,7 @@ impl Fs {
         ino: Ino,
         stored: &mut Stored<'static>,
     ) -> Result<()> {
-        let runs = self.take_blocks(&Ask {
-            count: (content.len() / BLOCK_SIZE) as u64,
-            goal: plan.goal,
-            covered: plan.covered,
-        })?;
-        stored.runs.extend(&runs);
-        self.write_runs(&runs, content)?;
+        let runs = self.store_blocks(plan, content, stored)?;
         let checksums = if plan.inode.flags.has(FileFlags::NO_CHECKSUM) {
             Vec::new()
         } else {
@@ -432,13 +426,7 @@ impl Fs {
                 let bytes = packed.len();
                 let checksum = Crc::of(&packed);
                 packed.resize(bytes.div_ceil(BLOCK_SIZE) * BLOCK_SIZE, 0);
-                let runs = self.take_blocks(&Ask {
-                    count: (packed.len() / BLOCK_SIZE) as u64,
-                    goal: plan.goal,
-                    covered: plan.covered,
-                })?;
-                stored.runs.extend(&runs);
-                self.write_runs(&runs, &packed)?;
+                let runs = self.store_blocks(plan, &packed, stored)?;
                 stored.operations.push(Op::WritePacked {
                     ino,
                     at,
@@ -457,6 +445,18 @@ impl Fs {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Puts whole blocks into the pool, and notes where.
+    fn store_blocks(&self, plan: &Plan, content: &[u8], stored: &mut Stored<'_>) -> Result<Vec<Run>> {
+        let runs = self.take_blocks(&Ask {
+            count: (content.len() / BLOCK_SIZE) as u64,
+            goal: plan.goal,
+            covered: plan.covered,
+        })?;
+        stored.runs.extend(&runs);
+        self.write_runs(&runs, content)?;
+        Ok(runs)
     }
 
     fn write_runs(&self, runs: &[Run], content: &[u8]) -> Result<()> {
@@ -533,13 +533,6 @@ impl Core {
             if wanted {
                 edges.extend(self.map(ino, block, 1)?);
             }
-        }
-        if edges.is_empty() && !end.is_multiple_of(BLOCK_SIZE as u64) {
-            // Nothing to keep, but the block must be filled up.
-            edges.extend(self.map(ino, last, 1)?.into_iter().map(|extent| Extent {
-                source: extent.source,
-                ..extent
-            }));
         }
         let goal = match first.0.checked_sub(1) {
             Some(before) => self.last_pool_block(ino, FileBlock(before))?.map(|block| block.plus(1)),

@@ -16,7 +16,7 @@ use super::file::{Extent, Source, drop_set_ids};
 use super::namespace::STEP_ROWS;
 use super::op::Op;
 use super::record::{FileFlags, Kind, Timestamp};
-use super::{MAX_FILE_BYTES, MAX_MOVED_ROWS, MAX_STEP_BLOCKS};
+use super::{MAX_FILE_BYTES, MAX_STEP_BLOCKS};
 
 /// Modes of `fallocate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,8 +389,3 @@ impl Fs {
         }
     }
 }
-
-const _: () = assert!(
-    MAX_MOVED_ROWS > STEP_ROWS,
-    "moving rows is one transaction, larger than a step"
-);

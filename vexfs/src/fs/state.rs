@@ -95,13 +95,16 @@ impl Tables {
 
     /// Changed keys that are not in the base.
     pub fn changed(&self) -> u64 {
-        self.inodes.footprint().entries
-            + self.entries.footprint().entries
-            + self.rows.footprint().entries
-            + self.attributes.footprint().entries
-            + self.groups.footprint().entries
-            + self.shared.footprint().entries
-            + self.orphans.footprint().entries
+        let tables = [
+            self.inodes.changed_len(),
+            self.entries.changed_len(),
+            self.rows.changed_len(),
+            self.attributes.changed_len(),
+            self.groups.changed_len(),
+            self.shared.changed_len(),
+            self.orphans.changed_len(),
+        ];
+        tables.iter().sum::<usize>() as u64
     }
 }
 
@@ -448,15 +451,6 @@ impl State {
         let previous = self.tables.shared.set(&key, Some(references));
         self.undo.push(Undo::Shared(key, previous));
         Ok(())
-    }
-
-    /// How many places refer to a block that is in use.
-    pub fn references(&mut self, block: Block) -> Result<u64> {
-        let key = SharedKey {
-            group: References::group_of(block),
-        };
-        let references = self.tables.shared.get(&self.base, &key)?;
-        Ok(1 + references.map_or(0, |references| u64::from(references.extra(block))))
     }
 
     /// Promises blocks to a file.

@@ -15,7 +15,7 @@
 pub mod base;
 mod table;
 
-pub use table::{Footprint, Frozen, Previous, Table, encoded};
+pub use table::{Frozen, Previous, Table, encoded};
 
 use crate::codec::DecodeError;
 use crate::units::Ino;

@@ -42,13 +42,6 @@ pub struct Table<K, V> {
     unknown_to_base: Ino,
 }
 
-/// How much a table has in memory that is not in the base.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Footprint {
-    /// Changed keys, frozen ones included.
-    pub entries: u64,
-}
-
 impl<K: Key, V: Record + Clone> Table<K, V> {
     /// A table that keeps about twice `cache_limit` records of the base in memory.
     pub fn new(cache_limit: usize, unknown_to_base: Ino) -> Self {
@@ -185,24 +178,14 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
         self.unknown_to_base = unknown_to_base;
     }
 
-    /// What is not in the base.
-    pub fn footprint(&self) -> Footprint {
-        let frozen = self.frozen.as_ref().map_or(0, |map| map.len());
-        Footprint {
-            entries: (self.active.len() + frozen) as u64,
-        }
+    /// Changed keys that are not in the base: those a running checkpoint writes, and those since.
+    pub fn changed_len(&self) -> usize {
+        self.active.len() + self.frozen.as_ref().map_or(0, |map| map.len())
     }
 
     /// Changed keys since the last freeze.
     pub fn active_len(&self) -> usize {
         self.active.len()
-    }
-
-    /// Forgets what the caches hold. Reads become slow, not wrong.
-    pub fn drop_caches(&mut self) {
-        self.recent = Arc::default();
-        self.hot.clear();
-        self.cold.clear();
     }
 }
 

@@ -26,7 +26,7 @@ use super::state::State;
 /// Applies the operations of a transaction. After an error the state is as it was.
 pub fn apply(state: &mut State, operations: &[Op<'_>], seq: Seq) -> Result<()> {
     for operation in operations {
-        if let Err(error) = apply_one(state, operation, seq) {
+        if let Err(error) = apply_one(state, operation) {
             state.rollback();
             return Err(error);
         }
@@ -39,8 +39,7 @@ pub fn apply(state: &mut State, operations: &[Op<'_>], seq: Seq) -> Result<()> {
     Ok(())
 }
 
-fn apply_one(state: &mut State, operation: &Op<'_>, seq: Seq) -> Result<()> {
-    let _ = seq;
+fn apply_one(state: &mut State, operation: &Op<'_>) -> Result<()> {
     match *operation {
         Op::Create { .. } => names::create(state, operation),
         Op::Link {
