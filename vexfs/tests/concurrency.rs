@@ -130,6 +130,51 @@ fn work(fs: &Fs, directory: Ino, thread: u64) -> Files {
     files
 }
 
+/// A pool so small, with a journal so small, that changes wait for the checkpoint thread for every reason there is.
+#[test]
+fn changes_that_wait_for_the_checkpoint_thread_are_not_left_waiting() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for journal_bytes in [256 << 10, 260 << 10, 512 << 10] {
+            let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(16 << 20));
+            let options = FormatOptions {
+                journal_bytes: Some(journal_bytes),
+                ..FormatOptions::default()
+            };
+            format_disk(&*disk, &options, &Seeds::from_number(4), &Host::this()).unwrap();
+            let fs = open(&disk);
+            for round in 0..3_u64 {
+                let mut names = Vec::new();
+                loop {
+                    let name = format!("{round}-{}", names.len());
+                    let created = fs.create(Ino::ROOT, name.as_bytes(), &new(Kind::File));
+                    let written = created.and_then(|file| {
+                        names.push(name);
+                        fs.write(file.ino, 0, &vec![7; 30_000], NOW)?;
+                        fs.set_xattr(file.ino, b"user.long", &[1; 2000], 0, NOW)
+                    });
+                    if let Err(error) = written {
+                        assert_eq!(error.errno(), Errno::NoSpace.number());
+                        break;
+                    }
+                }
+                assert!(names.len() > 50, "the pool was full after {} files", names.len());
+                for name in names {
+                    fs.unlink(Ino::ROOT, name.as_bytes(), NOW).unwrap();
+                }
+                fs.checkpoint().unwrap();
+                fs.checkpoint().unwrap();
+            }
+            fs.close().unwrap();
+            assert_sound(disk).unwrap();
+        }
+        done.send(()).unwrap();
+    });
+    finished
+        .recv_timeout(Duration::from_secs(60))
+        .expect("somebody waits, or failed");
+}
+
 #[test]
 fn many_threads_find_what_each_of_them_left() {
     let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(256 << 20));

@@ -130,6 +130,25 @@ impl BlockSource for Source<'_> {
     }
 }
 
+/// A checkpoint that is being made. However it ends, also by a panic, those who wait for it go on: unless it succeeded,
+/// to find that the pool has failed.
+struct Underway<'a> {
+    shared: &'a Shared,
+    failed: bool,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let mut core = self.shared.core.lock();
+        core.checkpointing = false;
+        if self.failed {
+            core.mode = Mode::Failed;
+        }
+        drop(core);
+        self.shared.room.notify_all();
+    }
+}
+
 impl Fs {
     /// Moves everything the journal holds into the tables. Also makes it durable.
     pub fn checkpoint(&self) -> Result<()> {
@@ -151,18 +170,21 @@ impl Shared {
         }
         core.check_writable()?;
         core.checkpointing = true;
-        let frozen = core.freeze();
-        let base = core.state.base.clone();
         drop(core);
+        let mut underway = Underway {
+            shared: self,
+            failed: true,
+        };
+        let (frozen, base) = {
+            let mut core = self.core.lock();
+            (core.freeze(), core.state.base.clone())
+        };
         let result = frozen.and_then(|snapshot| self.write(&base, &snapshot, change));
         let result = result.and_then(|()| self.compact(&base));
-        let mut core = self.core.lock();
-        core.checkpointing = false;
         if let Err(error) = &result {
-            core.fail(error);
+            tracing::error!(%error, "checkpoint");
         }
-        drop(core);
-        self.room.notify_all();
+        underway.failed = result.is_err();
         result
     }
 
@@ -284,7 +306,7 @@ fn run(worker: &Weak<Shared>) {
         if core.stopping {
             return;
         }
-        if core.mode == Mode::Failed || !core.wants_checkpoint() {
+        if !core.wants_checkpoint() {
             let timed_out = !core.wants_sync() && shared.wanted.wait_for(&mut core, FLUSH_INTERVAL).timed_out();
             if timed_out || core.wants_sync() {
                 flush_old(&shared, core);
@@ -292,9 +314,8 @@ fn run(worker: &Weak<Shared>) {
             continue;
         }
         drop(core);
-        if let Err(error) = shared.checkpoint() {
-            tracing::error!(%error, "checkpoint");
-        }
+        // What went wrong is logged where it did, and the pool's mode says so.
+        drop(shared.checkpoint());
     }
 }
 

@@ -367,8 +367,12 @@ impl Core {
         self.mode != Mode::Failed && self.unsynced_blocks > UNSYNCED_BLOCKS
     }
 
+    /// Whether a checkpoint is due. Whatever a change waits for is among the reasons: nobody else would make it.
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.state.tables.active() > self.limits.records || self.journal.used() > self.limits.journal_bytes
+        self.mode == Mode::Writable
+            && (self.state.tables.active() > self.limits.records
+                || self.journal.used() > self.limits.journal_bytes
+                || self.is_stuffed())
     }
 
     /// Whether a change must wait for a checkpoint: there is too much in memory, or what is kept for it is what is missing.
