@@ -5,7 +5,6 @@
 //! Tests that ask for the same machine share one. Before each test the guest makes the test's number durable on the
 //! checkpoint disk: after a reset that is how the run knows that nothing acknowledged was lost, and where to resume.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,9 @@ use crate::vm::{Disk, EMULATOR_FAULT, Ended, Machine, SharedMemory, Spec, Stream
 /// How long the guest may take to make a checkpoint durable.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(10);
 
+/// After so many tests in a row whose machines did not boot or answer, the rest of a batch is not tried.
+const BROKEN_MACHINES: u32 = 2;
+
 /// A batch of tests for one kind of machine.
 #[derive(Debug)]
 pub struct Batch {
@@ -32,6 +34,16 @@ pub struct Batch {
     directory: PathBuf,
     cases: Vec<Case>,
     hold: bool,
+}
+
+/// What passes from one test of a batch to the next.
+#[derive(Default)]
+struct Turn {
+    machine: Option<Machine>,
+    /// Tests begun.
+    number: u64,
+    /// Machines lost.
+    lost: usize,
 }
 
 /// What happened to a machine while a test ran in it.
@@ -83,67 +95,96 @@ impl Batch {
         self.watched.extend(modules.iter().map(|&name| name.to_owned()));
     }
 
-    /// Runs the batch. Every test gets a result, whatever happens to its machine.
-    pub fn run(&self, ledger: &mut Ledger, mut each: impl FnMut(TestResult)) -> Result<()> {
-        let mut machine = None;
-        let mut lost = 0;
-        let mut queue: VecDeque<&Case> = self.cases.iter().collect();
-        let mut number = 0;
-        while let Some(case) = queue.pop_front() {
-            number += 1;
-            let mut running = match machine.take() {
-                Some(machine) => machine,
-                None => self.boot()?,
-            };
-            let (mut result, after) = self.run_one(&mut running, case, number)?;
-            let report = match after {
-                After::Fit => {
-                    if let Some(report) = running.take_leak_warning() {
-                        eprintln!("early warning after {}: {}", case.full_name(), report.verdict.line);
-                        ledger.record(recovery::event(&report, &mut running, &case.full_name()))?;
-                    }
-                    machine = Some(running);
-                    each(result);
-                    continue;
-                }
-                After::Damaged(ref report) | After::Lost(ref report) => report.clone(),
-            };
-            let is_lost = matches!(after, After::Lost(_));
-            result.outcome = Outcome::Crashed(report.verdict.to_string());
-            result.output = format!("{}\n{report}", result.output);
-            if self.hold {
-                running.hold(&environment(&self.modules))?;
-            }
-            let mut event = recovery::event(&report, &mut running, &case.full_name());
-            let mut repetition = None;
+    /// Runs the batch. Every test gets a result, whatever happens to its machine, and if there is none.
+    pub fn run(&self, ledger: &mut Ledger, mut each: impl FnMut(TestResult)) {
+        let mut turn = Turn::default();
+        let mut broken = 0;
+        for case in &self.cases {
             let start = Instant::now();
-            let level = report.recovery().level();
-            let modules = case.lab.as_ref().map(|info| info.modules.clone()).unwrap_or_default();
-            if level != RecoveryLevel::SystemReset
-                && !is_lost
-                && recovery::graceful(&mut running, &self.modules, &modules)
-            {
-                ledger.tried(&mut event, report.recovery(), start, true);
-                machine = Some(running);
-            } else {
-                lost += 1;
-                recovery::keep_console(&running, lost)?;
-                machine = Some(Self::reset(running, number, ledger, &mut event, &report)?);
-                let (again, repeated) = self.isolate(case, &mut event, &mut result)?;
-                repetition = repeated;
-                if is_emulator_fault(&report) {
-                    result = again;
+            if broken == BROKEN_MACHINES {
+                each(self.unrun(case, start, "not run: its machines kept failing, see the tests before"));
+                continue;
+            }
+            turn.number += 1;
+            match self.take_turn(&mut turn, case, ledger) {
+                Ok(result) => {
+                    broken = 0;
+                    each(result);
+                }
+                Err(error) => {
+                    // The next test gets a machine of its own.
+                    turn.machine = None;
+                    broken += 1;
+                    each(self.unrun(case, start, &format!("its machine failed: {error:#}")));
                 }
             }
-            for event in std::iter::once(event).chain(repetition) {
-                ledger.record(event)?;
+        }
+        if let Some(machine) = turn.machine
+            && let Err(error) = machine.shut_down()
+        {
+            eprintln!("after the last test of {}: {error:#}", self.directory.display());
+        }
+    }
+
+    fn unrun(&self, case: &Case, start: Instant, reason: &str) -> TestResult {
+        TestResult {
+            package: case.package.clone(),
+            name: case.name.clone(),
+            place: self.kernel.id.name().to_owned(),
+            outcome: Outcome::Crashed(reason.to_owned()),
+            took: start.elapsed(),
+            output: String::new(),
+        }
+    }
+
+    /// One test: in the machine of the test before it if that is fit, and with everything that recovery takes.
+    fn take_turn(&self, turn: &mut Turn, case: &Case, ledger: &mut Ledger) -> Result<TestResult> {
+        let number = turn.number;
+        let mut running = match turn.machine.take() {
+            Some(machine) => machine,
+            None => self.boot()?,
+        };
+        let (mut result, after) = self.run_one(&mut running, case, number)?;
+        let report = match after {
+            After::Fit => {
+                if let Some(report) = running.take_leak_warning() {
+                    eprintln!("early warning after {}: {}", case.full_name(), report.verdict.line);
+                    ledger.record(recovery::event(&report, &mut running, &case.full_name()))?;
+                }
+                turn.machine = Some(running);
+                return Ok(result);
             }
-            each(result);
+            After::Damaged(ref report) | After::Lost(ref report) => report.clone(),
+        };
+        let is_lost = matches!(after, After::Lost(_));
+        result.outcome = Outcome::Crashed(report.verdict.to_string());
+        result.output = format!("{}\n{report}", result.output);
+        if self.hold {
+            running.hold(&environment(&self.modules))?;
         }
-        if let Some(machine) = machine {
-            machine.shut_down()?;
+        let mut event = recovery::event(&report, &mut running, &case.full_name());
+        let mut repetition = None;
+        let start = Instant::now();
+        let level = report.recovery().level();
+        let modules = case.lab.as_ref().map(|info| info.modules.clone()).unwrap_or_default();
+        if level != RecoveryLevel::SystemReset && !is_lost && recovery::graceful(&mut running, &self.modules, &modules)
+        {
+            ledger.tried(&mut event, report.recovery(), start, true);
+            turn.machine = Some(running);
+        } else {
+            turn.lost += 1;
+            recovery::keep_console(&running, turn.lost)?;
+            turn.machine = Some(Self::reset(running, number, ledger, &mut event, &report)?);
+            let (again, repeated) = self.isolate(case, &mut event, &mut result)?;
+            repetition = repeated;
+            if is_emulator_fault(&report) {
+                result = again;
+            }
         }
-        Ok(())
+        for event in std::iter::once(event).chain(repetition) {
+            ledger.record(event)?;
+        }
+        Ok(result)
     }
 
     fn spec(&self, directory: &Path) -> Result<Spec> {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -14,10 +15,22 @@ use serde::Serialize;
 use super::{Outcome, TestResult};
 use crate::crash::{CrashEvent, RecoveryMetrics};
 
-/// Collects results, showing each as it comes.
+/// Collects results, showing them as they come: what did not pass in full, what passed one by one for somebody who watches
+/// and as one line per package for a log.
 #[derive(Debug, Default)]
 pub struct Reporter {
     results: Vec<TestResult>,
+    each: bool,
+    passed: Option<Passed>,
+}
+
+/// Tests of one package that passed one after the other.
+#[derive(Debug)]
+struct Passed {
+    place: String,
+    package: String,
+    count: usize,
+    took: Duration,
 }
 
 /// How many tests ended how.
@@ -40,38 +53,68 @@ struct Document<'a> {
 }
 
 impl Reporter {
+    /// With `each`, every test that passed has a line of its own.
+    pub fn new(each: bool) -> Self {
+        Self {
+            each,
+            ..Self::default()
+        }
+    }
+
     /// Takes a result and shows it.
     pub fn add(&mut self, result: TestResult) {
-        let colour = |code: &str, word: &str| {
-            if std::io::stdout().is_terminal() {
-                format!("\x1b[{code}m{word}\x1b[0m")
-            } else {
-                word.to_owned()
-            }
-        };
-        let (word, reason) = match &result.outcome {
-            Outcome::Passed => (colour("32", "PASS "), ""),
-            Outcome::Failed(reason) => (colour("31", "FAIL "), reason.as_str()),
-            Outcome::Skipped(reason) => (colour("33", "SKIP "), reason.as_str()),
-            Outcome::Crashed(reason) => (colour("35", "CRASH"), reason.as_str()),
-        };
-        let TestResult {
-            place,
-            package,
-            name,
-            took,
-            ..
-        } = &result;
-        println!(
-            "{word} {place:5} {package} {name} ({:.2} s) {reason}",
-            took.as_secs_f64()
-        );
-        if matches!(result.outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {
-            for line in result.output.lines() {
-                println!("    | {line}");
+        let quiet = result.outcome == Outcome::Passed && !self.each;
+        let same = self
+            .passed
+            .as_ref()
+            .is_some_and(|passed| quiet && passed.place == result.place && passed.package == result.package);
+        if !same {
+            self.show_passed();
+        }
+        if quiet {
+            let passed = self.passed.get_or_insert_with(|| Passed {
+                place: result.place.clone(),
+                package: result.package.clone(),
+                count: 0,
+                took: Duration::ZERO,
+            });
+            passed.count += 1;
+            passed.took += result.took;
+        } else {
+            println!("{}", line(&result));
+            if is_failure(&result) {
+                for line in result.output.lines() {
+                    println!("    | {line}");
+                }
             }
         }
         self.results.push(result);
+    }
+
+    /// Shows what was passed and not shown yet.
+    fn show_passed(&mut self) {
+        if let Some(passed) = self.passed.take() {
+            println!(
+                "{} {:5} {}: {} ({:.2} s)",
+                colour("32", "PASS "),
+                passed.place,
+                passed.package,
+                if passed.count == 1 {
+                    "1 test".to_owned()
+                } else {
+                    format!("{} tests", passed.count)
+                },
+                passed.took.as_secs_f64()
+            );
+        }
+    }
+
+    /// Shows once more, in a line each, what went wrong: the end of a log is what people see first.
+    pub fn finish(&mut self) {
+        self.show_passed();
+        for result in self.results.iter().filter(|result| is_failure(result)) {
+            println!("{}", line(result));
+        }
     }
 
     /// All results so far.
@@ -156,6 +199,35 @@ impl Reporter {
     }
 }
 
+fn is_failure(result: &TestResult) -> bool {
+    matches!(result.outcome, Outcome::Failed(_) | Outcome::Crashed(_))
+}
+
+fn colour(code: &str, word: &str) -> String {
+    if std::io::stdout().is_terminal() {
+        format!("\x1b[{code}m{word}\x1b[0m")
+    } else {
+        word.to_owned()
+    }
+}
+
+/// A result in one line.
+fn line(result: &TestResult) -> String {
+    let (word, reason) = match &result.outcome {
+        Outcome::Passed => (colour("32", "PASS "), ""),
+        Outcome::Failed(reason) => (colour("31", "FAIL "), reason.as_str()),
+        Outcome::Skipped(reason) => (colour("33", "SKIP "), reason.as_str()),
+        Outcome::Crashed(reason) => (colour("35", "CRASH"), reason.as_str()),
+    };
+    format!(
+        "{word} {:5} {} {} ({:.2} s) {reason}",
+        result.place,
+        result.package,
+        result.name,
+        result.took.as_secs_f64()
+    )
+}
+
 /// XML text: the five special characters escaped, characters XML cannot hold replaced.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -177,8 +249,6 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn result(name: &str, outcome: Outcome) -> TestResult {

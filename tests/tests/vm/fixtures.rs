@@ -49,3 +49,14 @@ fn h_never_ends() {
 
 #[lab_guest::test(kernels = "none")]
 fn i_passes_at_last() {}
+
+// Machines with such a disk cannot be made.
+
+#[lab_guest::test(kernels = "none", disks = ["of-no-size"])]
+fn j_finds_no_machine() {}
+
+#[lab_guest::test(kernels = "none", disks = ["of-no-size"])]
+fn k_finds_no_machine_either() {}
+
+#[lab_guest::test(kernels = "none", disks = ["of-no-size"])]
+fn l_is_not_tried_any_more() {}

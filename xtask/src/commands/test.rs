@@ -3,6 +3,7 @@
 //! `cargo xtask test`: every level, one runner, one closing line.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -45,6 +46,9 @@ pub(crate) struct Arguments {
     /// Only list the tests
     #[arg(long)]
     list: bool,
+    /// Show every test that passed, also in a log (on a terminal always)
+    #[arg(long, short)]
+    verbose: bool,
     /// Part of `package::name`
     filter: Option<String>,
 }
@@ -81,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut reporter = Reporter::default();
+    let mut reporter = Reporter::new(arguments.verbose || std::io::stdout().is_terminal());
     let results = workspace::results();
     std::fs::create_dir_all(&results)?;
     workspace::sweep_machines();
@@ -117,6 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         reached_verdict: reached as u64,
     };
     let metrics = RecoveryMetrics::new(&ledger.attempts, ledger.integrity, continuity);
+    reporter.finish();
     reporter.write(&results, &metrics, &ledger.events)?;
     let counts = reporter.counts();
     if scheduled > 0 {
@@ -195,7 +200,7 @@ fn run_lab(
         .cloned()
         .collect();
     for batch in guest::batches(&inside, &kernel, &built, arguments.hold) {
-        batch.run(ledger, |result| reporter.add(result))?;
+        batch.run(ledger, |result| reporter.add(result));
     }
     for case in cases.iter().filter(|case| place(case) == Some(Place::Host)) {
         reporter.add(host::run_driver(case, id)?);
