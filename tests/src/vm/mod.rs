@@ -47,6 +47,8 @@ const POWER_OFF: Duration = Duration::from_secs(15);
 
 /// Pattern of the crash that emulated processors bring about by themselves; see its row in `crash-patterns.toml`.
 pub const EMULATOR_FAULT: &str = "stray-int3";
+/// Printed when it is seen: whoever judges the output of a process that drives machines knows by it.
+pub const EMULATOR_FAULT_SEEN: &str = "an emulated processor ran into code that was just being patched";
 /// A booting kernel that says nothing for so long is stuck.
 const BOOT_QUIET: Duration = Duration::from_secs(15);
 /// How often a boot is tried when emulation is what ends it.
@@ -691,6 +693,9 @@ fn watch_console(
             let at = console.power_on.elapsed();
             if let Some(sighting) = console.classifier.feed_line(line, at) {
                 drop(console);
+                if sighting.pattern == EMULATOR_FAULT {
+                    eprintln!("{EMULATOR_FAULT_SEEN}");
+                }
                 // Without a receiver the machine is being dropped; the console is still logged to its end.
                 let _unheard = events.send(Event::Alarm(sighting));
             }
