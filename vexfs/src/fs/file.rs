@@ -354,13 +354,16 @@ impl Fs {
     /// Writes whole blocks into the pool; returns the operations that make them the file's.
     fn store(&self, plan: &Plan, content: &[u8], end: u64, now: Timestamp, ino: Ino) -> Result<Stored<'static>> {
         let mut stored = Stored {
+            ino,
+            end,
+            now,
             runs: Vec::new(),
             operations: Vec::new(),
         };
         let result = if plan.inode.flags.has(FileFlags::COMPRESS) {
-            self.store_packed(plan, content, end, now, ino, &mut stored)
+            self.store_packed(plan, content, &mut stored)
         } else {
-            self.store_plain(plan, plan.at, content, end, now, ino, &mut stored)
+            self.store_plain(plan, plan.at, content, &mut stored)
         };
         if let Err(error) = result {
             self.give_blocks_back(&stored.runs);
@@ -369,20 +372,7 @@ impl Fs {
         Ok(stored)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of storing, with everything it is about"
-    )]
-    fn store_plain(
-        &self,
-        plan: &Plan,
-        at: FileBlock,
-        content: &[u8],
-        end: u64,
-        now: Timestamp,
-        ino: Ino,
-        stored: &mut Stored<'static>,
-    ) -> Result<()> {
+    fn store_plain(&self, plan: &Plan, at: FileBlock, content: &[u8], stored: &mut Stored<'static>) -> Result<()> {
         let runs = self.store_blocks(plan, content, stored)?;
         let checksums = if plan.inode.flags.has(FileFlags::NO_CHECKSUM) {
             Vec::new()
@@ -390,25 +380,17 @@ impl Fs {
             content.chunks_exact(BLOCK_SIZE).map(Crc::of).collect()
         };
         stored.operations.push(Op::Write {
-            ino,
+            ino: stored.ino,
             at,
-            end,
-            time: now,
+            end: stored.end,
+            time: stored.now,
             runs,
             checksums,
         });
         Ok(())
     }
 
-    fn store_packed(
-        &self,
-        plan: &Plan,
-        content: &[u8],
-        end: u64,
-        now: Timestamp,
-        ino: Ino,
-        stored: &mut Stored<'static>,
-    ) -> Result<()> {
+    fn store_packed(&self, plan: &Plan, content: &[u8], stored: &mut Stored<'static>) -> Result<()> {
         let algorithm = if plan.inode.flags.has(FileFlags::ZSTD) {
             Algorithm::Zstd
         } else {
@@ -419,27 +401,27 @@ impl Fs {
         while !rest.is_empty() {
             let (_, index) = chunk_of(at);
             let room = (CHUNK_LEN - index) * BLOCK_SIZE;
-            let (now_bytes, later) = rest.split_at(room.min(rest.len()));
-            let count = now_bytes.len() / BLOCK_SIZE;
-            let packed = if count >= 2 { algorithm.pack(now_bytes) } else { None };
+            let (here, later) = rest.split_at(room.min(rest.len()));
+            let count = here.len() / BLOCK_SIZE;
+            let packed = if count >= 2 { algorithm.pack(here) } else { None };
             if let Some(mut packed) = packed {
                 let bytes = packed.len();
                 let checksum = Crc::of(&packed);
                 packed.resize(bytes.div_ceil(BLOCK_SIZE) * BLOCK_SIZE, 0);
                 let runs = self.store_blocks(plan, &packed, stored)?;
                 stored.operations.push(Op::WritePacked {
-                    ino,
+                    ino: stored.ino,
                     at,
                     count: u8::try_from(count).unwrap_or(u8::MAX),
                     algorithm: algorithm as u8,
                     bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
                     checksum,
-                    end,
-                    time: now,
+                    end: stored.end,
+                    time: stored.now,
                     runs,
                 });
             } else {
-                self.store_plain(plan, at, now_bytes, end, now, ino, stored)?;
+                self.store_plain(plan, at, here, stored)?;
             }
             at = at.plus(count as u64);
             rest = later;
@@ -500,6 +482,10 @@ struct Plan {
 
 /// Blocks that were written, and the operations that will own them.
 struct Stored<'a> {
+    ino: Ino,
+    /// The byte after the last one written.
+    end: u64,
+    now: Timestamp,
     runs: Vec<Run>,
     operations: Vec<Op<'a>>,
 }

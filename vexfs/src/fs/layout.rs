@@ -62,7 +62,8 @@ impl Fs {
             if tail != 0 {
                 self.zero(ino, size, (size - tail + BLOCK).min(old), now)?;
             }
-            self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), now)?;
+            // The last step is the truncation's own.
+            self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), FileBlock(super::MAX_FILE_BLOCKS), now)?;
         }
         self.change_bytes(ino, Op::Truncate { ino, size, time: now }, now)
     }
@@ -232,41 +233,37 @@ impl Fs {
 
     /// Makes a hole of whole blocks, in steps. One of no blocks notes that the file was changed.
     fn punch_blocks(&self, ino: Ino, from: FileBlock, until: FileBlock, now: Timestamp) -> Result<()> {
-        let (mut from, until) = (from, until.max(from));
+        let until = until.max(from);
+        let from = self.punch_all_but_last_step(ino, from, until, now)?;
+        self.punch_step(ino, from, until, now)
+    }
+
+    /// Makes holes until what is left is one step's work; returns where that begins.
+    fn punch_all_but_last_step(
+        &self,
+        ino: Ino,
+        mut from: FileBlock,
+        until: FileBlock,
+        now: Timestamp,
+    ) -> Result<FileBlock> {
         loop {
             let end = self.step_end(ino, from, until)?;
-            let operation = Op::Punch {
-                ino,
-                from,
-                count: end.0 - from.0,
-                time: now,
-            };
-            self.change_bytes(ino, operation, now)?;
-            from = end;
-            if from >= until {
-                return Ok(());
+            if end >= until {
+                return Ok(from);
             }
+            self.punch_step(ino, from, end, now)?;
+            from = end;
         }
     }
 
-    /// Makes holes from a block on until what is left is one step's work.
-    fn punch_all_but_last_step(&self, ino: Ino, from: FileBlock, now: Timestamp) -> Result<()> {
-        let end = FileBlock(super::MAX_FILE_BLOCKS);
-        let mut from = from;
-        loop {
-            let step = self.step_end(ino, from, end)?;
-            if step == end {
-                return Ok(());
-            }
-            let operation = Op::Punch {
-                ino,
-                from,
-                count: step.0 - from.0,
-                time: now,
-            };
-            self.change_bytes(ino, operation, now)?;
-            from = step;
-        }
+    fn punch_step(&self, ino: Ino, from: FileBlock, until: FileBlock, now: Timestamp) -> Result<()> {
+        let operation = Op::Punch {
+            ino,
+            from,
+            count: until.0 - from.0,
+            time: now,
+        };
+        self.change_bytes(ino, operation, now)
     }
 
     /// Where a step that begins at a block ends: it touches at most so many rows.
