@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The kernel module `vexfs` inside a lab machine.
+//! The kernel module `vexfs` and pools on block devices, inside lab machines.
+
+mod pool;
 
 use lab_guest::lifecycle;
 
