@@ -130,9 +130,9 @@ fn a_user_mounts_a_pool_of_its_own() {
         return;
     }
     fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["pool", "mnt"] {
-        chown(scene.at(name), Some(USER), Some(USER)).unwrap();
-    }
+    chown(scene.at("mnt"), Some(USER), Some(USER)).unwrap();
+    fs::create_dir(scene.at("own")).unwrap();
+    chown(scene.at("own"), Some(USER), Some(USER)).unwrap();
     // Where the build is, a user may not be able to look.
     fs::copy(env!("CARGO_BIN_EXE_vexfs-ublk"), scene.at("program")).unwrap();
     let run = |words: &[&str]| {
@@ -146,7 +146,9 @@ fn a_user_mounts_a_pool_of_its_own() {
             .output()
             .unwrap()
     };
-    let output = run(&["mount", "-o", "auto_unmount", "pool", "mnt"]);
+    let output = run(&["mkfs", "own/pool", "--size", "64MiB"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = run(&["mount", "-o", "auto_unmount", "own/pool", "mnt"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let script = "cp /bin/true mnt/t && mkdir mnt/d && mnt/t && stat -c %u mnt/t";
     let mut shell = Command::new("sh");
@@ -161,5 +163,5 @@ fn a_user_mounts_a_pool_of_its_own() {
         "{}",
         text(&output.stderr)
     );
-    assert_eq!(scene.ok("vexfs-ublk", &["ls", "pool:/"]), "d\nt\n");
+    assert_eq!(scene.ok("vexfs-ublk", &["ls", "own/pool:/"]), "d\nt\n");
 }
