@@ -79,7 +79,7 @@ pub(crate) fn misuse_of_fsck(error: &clap::Error) -> ExitCode {
 fn print(message: &str, hint: Option<&str>, code: u8, json: bool) {
     if json {
         let error = json!({"error": {"message": message, "hint": hint, "code": code}});
-        eprintln!("{error:#}");
+        eprintln!("{error}");
     } else {
         let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
         eprintln!("vexfs-ublk: {message}{hint}");

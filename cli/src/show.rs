@@ -138,17 +138,15 @@ pub(crate) fn exact_time(time: Timestamp) -> String {
 /// Bytes of an attribute or file as text, and how it is encoded: as it is where it is UTF-8, else in hexadecimal digits.
 pub(crate) fn bytes(bytes: &[u8]) -> (String, &'static str) {
     use std::fmt::Write as _;
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (text.to_owned(), "utf-8"),
-        Err(_) => {
-            let mut text = String::new();
-            for byte in bytes {
-                // Writing into a string cannot fail.
-                let _ = write!(text, "{byte:02x}");
-            }
-            (text, "hex")
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return (text.to_owned(), "utf-8");
     }
+    let mut text = String::new();
+    for byte in bytes {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    (text, "hex")
 }
 
 /// The date of a day since 1970 in the Gregorian calendar: years begin in March here, so that leap days come last.

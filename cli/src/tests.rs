@@ -22,9 +22,8 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     stages
         .map(words)
         .filter(|words| {
-            words
-                .first()
-                .is_some_and(|name| name.starts_with("vexfs-ublk") || name.ends_with(".vexfs"))
+            let ours = |name: &String| programs().iter().any(|program| program.command.get_name() == name);
+            words.first().is_some_and(ours)
         })
         .collect()
 }

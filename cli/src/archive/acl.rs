@@ -80,6 +80,25 @@ pub(crate) fn to_text(bytes: &[u8]) -> Option<String> {
     same.then_some(text)
 }
 
+/// The permissions that a file with this list has: as the kernel keeps them, the group's are those of the mask.
+pub(crate) fn permissions(bytes: &[u8]) -> Option<u16> {
+    let (mut user, mut group, mut mask, mut other) = (None, None, None, None);
+    for entry in bytes.get(4..)?.chunks_exact(8) {
+        let [tag0, tag1, bits0, bits1, ..] = entry else {
+            return None;
+        };
+        let bits = Some(u16::from_le_bytes([*bits0, *bits1]));
+        match u16::from_le_bytes([*tag0, *tag1]) {
+            USER_OBJ => user = bits,
+            GROUP_OBJ => group = bits,
+            MASK => mask = bits,
+            OTHER => other = bits,
+            _ => {}
+        }
+    }
+    Some(user? << 6 | mask.or(group)? << 3 | other?)
+}
+
 /// The bytes of a list; `look_up` knows names.
 pub(crate) fn from_text(text: &str, look_up: impl Fn(Who, &str) -> Option<u32>) -> Result<Vec<u8>, AclError> {
     let mut entries = Vec::new();

@@ -113,6 +113,9 @@ pub(super) fn complete(node: &mut Node, records: &Records) -> Result<Vec<String>
         };
         match acl::from_text(&String::from_utf8_lossy(text), look_up) {
             Ok(list) => {
+                // In the header bsdtar has the permissions of the group itself, not the mask.
+                let own = acl::permissions(&list).filter(|_| name == ACCESS_LIST);
+                node.permissions = own.map_or(node.permissions, |own| node.permissions & !0o777 | own);
                 attributes.insert(name.to_vec(), list);
             }
             Err(error) => left_out.push(format!("its access list, since {error}")),

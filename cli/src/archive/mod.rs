@@ -51,7 +51,9 @@ pub(crate) const MAX_NAME: usize = 256 << 10;
 pub(crate) const MAX_REGIONS: usize = 1 << 20;
 
 /// Everything in an archive is a multiple of this.
-pub(crate) const BLOCK: u64 = 512;
+pub(crate) const BLOCK: u64 = BLOCK_BYTES as u64;
+/// The same as a length in memory.
+pub(crate) const BLOCK_BYTES: usize = 512;
 
 /// Bytes up to the next whole block.
 pub(crate) const fn padding(bytes: u64) -> u64 {

@@ -10,15 +10,15 @@ use std::io::{self, Read};
 
 use anyhow::Result;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
+use vexfs::fs::MAX_FILE_BYTES;
 use vexfs::fs::record::{Kind, Timestamp};
 
 use super::member::{bounded, complete};
 use super::pax::Records;
 use super::sparse::{self, Map};
-use super::{ArchiveError, BLOCK, MAX_GLOBALS, MAX_NAME, MAX_RECORDS, padding};
+use super::{ArchiveError, BLOCK, BLOCK_BYTES, MAX_GLOBALS, MAX_NAME, MAX_RECORDS, padding};
 use crate::copy::{Node, PIECE};
 
-const BLOCK_BYTES: usize = BLOCK as usize;
 /// First bytes of what is often done to an archive, and what undoes it.
 const COMPRESSED: [(&[u8], &str); 4] = [
     (&[0x1f, 0x8b], "zcat"),
@@ -147,6 +147,9 @@ impl<R: Read> Reader<R> {
         let kind = header.entry_type();
         let size = header.entry_size().map_err(|_| ArchiveError::Number("the size"))?;
         let mut stored = records.number("size")?.unwrap_or(size);
+        if stored > MAX_FILE_BYTES {
+            return Err(ArchiveError::Number("the size").into());
+        }
         let in_header = header.as_old();
         let sparse = records.get("GNU.sparse.name");
         let mut name = match sparse.or(records.get("path")) {
@@ -174,7 +177,7 @@ impl<R: Read> Reader<R> {
         if link.is_some() {
             stored = 0;
         }
-        let mut node = self.node(header, what)?;
+        let mut node = Self::node(header, what)?;
         if what == Kind::Symlink {
             node.target = target;
         }
@@ -208,7 +211,7 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn node(&self, header: &Header, kind: Kind) -> Result<Node, ArchiveError> {
+    fn node(header: &Header, kind: Kind) -> Result<Node, ArchiveError> {
         let id = |value: io::Result<u64>, what| {
             let value = value.ok().and_then(|value| u32::try_from(value).ok());
             value.ok_or(ArchiveError::Number(what))

@@ -11,8 +11,10 @@
 
 use std::ops::Range;
 
+use vexfs::fs::MAX_FILE_BYTES;
+
 use super::pax::{Records, number};
-use super::{ArchiveError, BLOCK, MAX_REGIONS, padding};
+use super::{ArchiveError, BLOCK_BYTES, MAX_REGIONS, padding};
 
 /// Where the contents belong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,10 @@ impl Map {
 
     /// Of untrusted pairs of offset and length: in order, inside the file.
     pub(crate) fn new(size: u64, pairs: impl IntoIterator<Item = (u64, u64)>) -> Result<Self, ArchiveError> {
+        // Sums of what follows then fit into 64 bits, however it is filled up.
+        if size > MAX_FILE_BYTES {
+            return Err(ArchiveError::Sparse("the file is larger than any can be"));
+        }
         let mut regions = Vec::new();
         let mut last = 0;
         for (at, length) in pairs {
@@ -157,7 +163,7 @@ pub(crate) fn push(numbers: &mut Vec<u64>, number: u64) -> Result<(), ArchiveErr
 /// Reads the map of form 1.0 block by block. `next` gives the next block of the contents; the result is the numbers and
 /// how many blocks they took.
 pub(crate) fn read_numbers(
-    mut next: impl FnMut() -> anyhow::Result<[u8; BLOCK as usize]>,
+    mut next: impl FnMut() -> anyhow::Result<[u8; BLOCK_BYTES]>,
 ) -> anyhow::Result<(Vec<u64>, u64)> {
     let (mut numbers, mut wanted, mut blocks) = (Vec::new(), None, 0);
     let mut digits = Vec::new();

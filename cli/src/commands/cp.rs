@@ -246,7 +246,7 @@ impl Copy {
             return Ok(());
         }
         let node = pool::node(fs, from)?;
-        if let Some(file) = writer.place(&to, &node)? {
+        if let Some(file) = host::Writer::place(&to, &node)? {
             for range in pool::stored(fs, from.ino, node.size)? {
                 pool::read(fs, from.ino, &range, |at, bytes| {
                     self.count(bytes.len());

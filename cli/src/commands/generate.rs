@@ -3,7 +3,8 @@
 //! Man pages and completions, from the same definitions that parse the arguments. For those who build packages.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,8 +12,9 @@ use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use serde_json::json;
+use vexfs::fs::record::Timestamp;
 
-use crate::show;
+use crate::{place, show};
 
 /// Write man pages or shell completions.
 #[derive(Args)]
@@ -97,7 +99,11 @@ fn pages(out: &Path, program: &Program, files: &mut Vec<PathBuf>) -> Result<()> 
         files.push(page(out, &command, program.exit_codes, std::slice::from_ref(&name))?);
         for alias in aliases {
             let path = out.join(format!("{alias}.8"));
-            fs::write(&path, format!(".so man8/{page_name}.8\n")).with_context(|| path.display().to_string())?;
+            let linked = match symlink(format!("{page_name}.8"), &path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            };
+            linked.with_context(|| path.display().to_string())?;
             files.push(path);
         }
     }
@@ -110,6 +116,7 @@ fn page(out: &Path, command: &Command, exit_codes: &str, see_also: &[String]) ->
     let (changes, examples) = parts(&help);
     let man = Man::new(command.clone().after_help(None::<&str>))
         .section("8")
+        .date(date())
         .manual("System Administration")
         .source(concat!("vexfs-ublk ", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();
@@ -139,6 +146,16 @@ fn page(out: &Path, command: &Command, exit_codes: &str, see_also: &[String]) ->
     let path = out.join(format!("{name}.8"));
     fs::write(&path, text).with_context(|| path.display().to_string())?;
     Ok(path)
+}
+
+/// The day that pages bear: the one that a package's build is told, so that each build gives the same, or today.
+fn date() -> String {
+    let told = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let time = match told.and_then(|seconds| seconds.parse().ok()) {
+        Some(seconds) => Timestamp::new(seconds, 0),
+        None => place::now(),
+    };
+    show::time(time).chars().take("2026-11-21".len()).collect()
 }
 
 /// What a help text says under "Changes:" and under "Examples:".

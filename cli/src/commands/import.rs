@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         bar: show::byte_bar("importing", total),
     };
     let result = place::change(&place.pool, |fs| {
-        let target = import.target(fs, &place)?;
+        let target = Import::target(fs, &place)?;
         let keep = Keep {
             all: true,
             replace: true,
@@ -105,7 +105,7 @@ struct Import {
 
 impl Import {
     /// The directory to unpack into.
-    fn target(&self, fs: &Fs, place: &Place) -> Result<Ino> {
+    fn target(fs: &Fs, place: &Place) -> Result<Ino> {
         match fs.resolve(&place.path) {
             Ok(found) if found.inode.is_directory() => Ok(found.ino),
             Ok(_) => bail!("{}: not a directory", place.shown()),

@@ -157,7 +157,7 @@ impl Writer {
     }
 
     /// Makes the file. A regular one is returned open, for its bytes.
-    pub(crate) fn place(&mut self, path: &Path, node: &Node) -> Result<Option<File>> {
+    pub(crate) fn place(path: &Path, node: &Node) -> Result<Option<File>> {
         match fs::symlink_metadata(path) {
             Ok(there) if node.kind == Kind::Directory && there.is_dir() => return Ok(None),
             Ok(there) if node.kind == Kind::File && there.is_file() => {
@@ -168,9 +168,11 @@ impl Writer {
                     .open(path)?;
                 return Ok(Some(file));
             }
-            Ok(there) if there.is_symlink() => fs::remove_file(path)?,
-            Ok(there) if there.is_file() => fs::remove_file(path)?,
-            Ok(_) => bail!("something that is no file is there; remove it first, or choose another place"),
+            // A device or pipe gives way to its like alone: a mistyped path must not cost a machine its /dev/null.
+            Ok(there) if there.is_symlink() || there.is_file() || !there.is_dir() && kind(&there) == node.kind => {
+                fs::remove_file(path)?;
+            }
+            Ok(_) => bail!("something of another type is there; remove it first, or choose another place"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
