@@ -49,6 +49,19 @@ fn a_pool_comes_out_of_an_archive_as_it_went_in() {
         ok(here, &["import", "a.tar", "other"]);
         compare_pools(&here.join("one"), &here.join("other"), seed);
         ok(here, &["check", "other"]);
+        // Members that come twice count as they come last.
+        let mut twice = fs::read(here.join("a.tar")).unwrap();
+        let end = twice
+            .chunks(512)
+            .rposition(|block| block.iter().any(|&byte| byte != 0))
+            .unwrap();
+        let whole = twice.clone();
+        twice.truncate((end + 1) * 512);
+        twice.extend(whole);
+        fs::write(here.join("twice.tar"), twice).unwrap();
+        ok(here, &["mkfs", "third", "--size", "64MiB"]);
+        ok(here, &["import", "twice.tar", "third"]);
+        compare_pools(&here.join("one"), &here.join("third"), seed);
         // The same again gives the same bytes, and so does the copy.
         ok(here, &["export", "one", "again.tar"]);
         ok(here, &["export", "other", "copy.tar"]);

@@ -28,7 +28,9 @@ fn prepare(here: &Path) {
     ok(here, &["xattr", "set", "pool.img:/notes.txt", "user.comment", "good"]);
     ok(here, &["export", "pool.img:/photos", "photos.tar"]);
     ok(here, &["export", "pool.img", "backup.tar"]);
-    shell(here, "zstd -q photos.tar -o photos.tar.zst");
+    if has("zstd") {
+        shell(here, "zstd -q photos.tar -o photos.tar.zst");
+    }
 }
 
 /// The lines under "Examples:" of every help text.
@@ -65,6 +67,8 @@ fn commands() -> Vec<String> {
 
 #[test]
 fn the_examples_of_every_help_text_do_what_they_show() {
+    let template = TempDir::new().unwrap();
+    prepare(template.path());
     let mut run = 0;
     for (command, line) in examples() {
         // What needs a device or a mount is only parsed, in the program's own tests; doctor's code depends on the machine.
@@ -73,12 +77,12 @@ fn the_examples_of_every_help_text_do_what_they_show() {
         }
         let directory = TempDir::new().unwrap();
         let here = directory.path();
-        prepare(here);
+        shell(template.path(), &format!("cp -a --sparse=always . {}", here.display()));
         // These want something that is not there yet.
         if line.contains("mkfs") && !line.contains("--force") {
             fs::remove_file(here.join("pool.img")).unwrap();
         }
-        if line.starts_with("zstd") && !has("zstd") {
+        if line.contains("zstd") && !has("zstd") {
             continue;
         }
         let output = shell_output(here, &line);

@@ -6,6 +6,7 @@
 //! [`Writer::finish`] the rest. What later steps of the whole copy would change or be refused because of (times of
 //! directories, protection against changes) waits for [`Writer::end`].
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use anyhow::{Result, bail};
@@ -101,20 +102,15 @@ pub(crate) struct Keep {
     pub(crate) replace: bool,
 }
 
-/// Attributes of a file that are set last.
-struct Late {
-    ino: Ino,
-    set: SetAttributes,
-}
-
 /// A copy into a pool.
 pub(crate) struct Writer<'a> {
     fs: &'a Fs,
     keep: Keep,
     owner: (u32, u32),
     now: Timestamp,
-    directories: Vec<Late>,
-    protected: Vec<(Ino, FileFlags)>,
+    /// Each file once, however often an archive names it.
+    directories: HashMap<Ino, SetAttributes>,
+    protected: HashMap<Ino, FileFlags>,
 }
 
 impl<'a> Writer<'a> {
@@ -124,8 +120,8 @@ impl<'a> Writer<'a> {
             keep,
             owner: (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()),
             now: place::now(),
-            directories: Vec::new(),
-            protected: Vec::new(),
+            directories: HashMap::new(),
+            protected: HashMap::new(),
         }
     }
 
@@ -145,10 +141,7 @@ impl<'a> Writer<'a> {
                 self.adopt(found.ino, node)?;
                 return Ok(found.ino);
             }
-            if there == Kind::Directory {
-                bail!("a directory of that name is there; remove it first, or choose another place");
-            }
-            self.fs.unlink(parent, name, self.now)?;
+            self.remove(&found, parent, name)?;
         }
         let (uid, gid) = self.owner_of(node);
         let made = self.fs.create(
@@ -183,13 +176,20 @@ impl<'a> Writer<'a> {
             if found.ino == ino {
                 return Ok(());
             }
-            if found.inode.is_directory() {
-                bail!("a directory of that name is there; remove it first, or choose another place");
-            }
-            self.fs.unlink(parent, name, self.now)?;
+            self.remove(&found, parent, name)?;
         }
         self.fs.link(ino, parent, name, self.now)?;
         Ok(())
+    }
+
+    fn remove(&mut self, found: &Attributes, parent: Ino, name: &[u8]) -> Result<()> {
+        if found.inode.is_directory() {
+            bail!("a directory of that name is there; remove it first, or choose another place");
+        }
+        if found.inode.links == 1 {
+            self.protected.remove(&found.ino);
+        }
+        Ok(self.fs.unlink(parent, name, self.now)?)
     }
 
     fn existing(&self, parent: Ino, name: &[u8]) -> Result<Option<Attributes>> {
@@ -226,7 +226,7 @@ impl<'a> Writer<'a> {
                 self.fs.set_xattr(ino, name, value, 0, self.now)?;
             }
             if let Some(flags) = node.flags.filter(|flags| flags.any(FileFlags(PROTECTION))) {
-                self.protected.push((ino, flags));
+                self.protected.insert(ino, flags);
             }
         }
         let (uid, gid) = self.owner_of(node);
@@ -245,7 +245,7 @@ impl<'a> Writer<'a> {
             now: self.now,
         };
         if node.kind == Kind::Directory {
-            self.directories.push(Late { ino, set });
+            self.directories.insert(ino, set);
         } else {
             self.fs.set_attributes(ino, &set)?;
         }
@@ -254,8 +254,8 @@ impl<'a> Writer<'a> {
 
     /// What had to wait for everything else.
     pub(crate) fn end(self) -> Result<()> {
-        for late in self.directories.iter().rev() {
-            self.fs.set_attributes(late.ino, &late.set)?;
+        for (ino, set) in &self.directories {
+            self.fs.set_attributes(*ino, set)?;
         }
         for (ino, flags) in self.protected {
             let set = SetAttributes {
