@@ -21,6 +21,12 @@ use crate::{place, show};
 /// A file that does not exist is made, sparse; it needs a size. What holds something already is refused without --force. The
 /// pool's root directory belongs to the owner of the file.
 #[derive(Args)]
+#[command(after_help = "Changes: POOL, which holds nothing but the new pool afterwards.
+
+Examples:
+  vexfs-ublk mkfs pool.img --size 10GiB --label data
+  vexfs-ublk mkfs /dev/sdX --label backup
+  mkfs.vexfs --force pool.img")]
 pub(crate) struct Arguments {
     /// File or block device
     pool: PathBuf,
@@ -52,14 +58,14 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     };
     let made = format_path(&arguments.pool, &options).with_context(|| arguments.pool.display().to_string())?;
     give_root_directory(&arguments.pool)?;
-    let bytes = |blocks: u64| Size(blocks * BLOCK_SIZE as u64).to_string();
+    let bytes = |blocks: u64| show::size(blocks * BLOCK_SIZE as u64, json);
     show::table(
         &[
             ("pool", json!(arguments.pool.display().to_string())),
             ("uuid", json!(made.uuid.to_string())),
             ("label", json!(made.label)),
-            ("size", json!(bytes(made.total_blocks))),
-            ("journal", json!(bytes(u64::from(made.journal.count)))),
+            ("size", bytes(made.total_blocks)),
+            ("journal", bytes(u64::from(made.journal.count))),
         ],
         json,
     );

@@ -5,14 +5,23 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::mount::FAILED;
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 use vexfs_fuse::unmount::{Left, unmount};
 
-use crate::show;
+use crate::{failure, show};
 
 /// Unmount a pool, and wait until its server has closed it.
 #[derive(Args)]
+#[command(
+    after_help = "Changes: everything is written to the pool, and the pool is marked as closed in order.
+
+Examples:
+  vexfs-ublk umount /mnt
+  vexfs-ublk umount --lazy pool.img"
+)]
 pub(crate) struct Arguments {
     /// The directory it is mounted on, or the pool
     place: PathBuf,
@@ -26,6 +35,13 @@ pub(crate) struct Arguments {
 
 /// `umount.vexfs DIR [-flnrv]`, see umount(8).
 #[derive(Args)]
+#[command(
+    after_help = "Changes: everything is written to the pool, and the pool is marked as closed in order.
+
+Examples:
+  umount.vexfs /mnt
+  umount.vexfs /mnt -l -v"
+)]
 #[expect(clippy::struct_excessive_bools, reason = "the switches that umount passes")]
 pub(crate) struct HelperArguments {
     /// The directory it is mounted on, or the pool
@@ -50,11 +66,12 @@ pub(crate) struct HelperArguments {
     kind: Option<String>,
 }
 
-/// What umount(8) expects of one that failed.
-const UNMOUNT_FAILED: u8 = 32;
-
-fn take_away(place: &std::path::Path, lazy: bool, verbose: bool) -> Result<()> {
+fn take_away(place: &std::path::Path, lazy: bool, verbose: bool, json: bool) -> Result<()> {
     let left = unmount(place, lazy)?;
+    if json {
+        show::document(json!({"place": place.display().to_string(), "pool": in_a_word(left)}));
+        return Ok(());
+    }
     match left {
         Left::Clean if verbose => println!("{} is unmounted, the pool is closed", place.display()),
         Left::Clean => {}
@@ -65,17 +82,24 @@ fn take_away(place: &std::path::Path, lazy: bool, verbose: bool) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    take_away(&arguments.place, arguments.lazy, arguments.verbose)
+/// What became of the pool, for programs.
+fn in_a_word(left: Left) -> &'static str {
+    match left {
+        Left::Clean => "closed",
+        Left::Unclean => "not closed in order",
+        Left::InUse => "in use",
+        Left::Unknown => "unknown",
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
+    take_away(&arguments.place, arguments.lazy, arguments.verbose, json)
 }
 
 /// Under the name `umount.vexfs`.
 pub(crate) fn run_helper(arguments: &HelperArguments) -> ExitCode {
-    match take_away(&arguments.place, arguments.lazy, arguments.verbose) {
+    match take_away(&arguments.place, arguments.lazy, arguments.verbose, false) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            show::failure(&error);
-            ExitCode::from(UNMOUNT_FAILED)
-        }
+        Err(error) => failure::tell_with(&error, false, FAILED),
     }
 }

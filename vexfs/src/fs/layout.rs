@@ -6,8 +6,10 @@
 //! touches very many rows is done in steps, the one that callers see last: a crash in between leaves a file with more or
 //! fewer holes than it had, in the range that was to change.
 
+use std::ops::Range;
+
 use crate::data::CHUNK_BLOCKS;
-use crate::data::row::Row;
+use crate::data::row::{Ptr, Row};
 use crate::error::{Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, FileBlock, Ino, blocks_for};
 
@@ -177,6 +179,24 @@ impl Fs {
             }
         })?;
         Ok(until.0 - from.0 - there)
+    }
+
+    /// The ranges of a file, in bytes, that space is promised for, in order; beyond its end too.
+    pub fn promised_ranges(&self, ino: Ino) -> Result<Vec<Range<u64>>> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        self.visit_rows(ino, FileBlock(0), FileBlock(super::MAX_FILE_BLOCKS), |chunk, row| {
+            let Row::Map(map) = row else {
+                return;
+            };
+            for (index, _) in map.iter().filter(|(_, ptr)| *ptr == Ptr::Promised) {
+                let start = FileBlock(chunk * CHUNK_BLOCKS + index as u64).byte_at();
+                match ranges.last_mut() {
+                    Some(last) if last.end == start => last.end += BLOCK,
+                    _ => ranges.push(start..start + BLOCK),
+                }
+            }
+        })?;
+        Ok(ranges)
     }
 
     fn visit_rows(&self, ino: Ino, from: FileBlock, until: FileBlock, mut each: impl FnMut(u64, &Row)) -> Result<()> {

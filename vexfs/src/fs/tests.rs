@@ -58,6 +58,20 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 }
 
 #[test]
+fn promised_space_is_told_where_nothing_is_stored_and_beyond_the_end() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"f", &file(0o644)).unwrap().ino;
+    assert_eq!(fs.promised_ranges(ino).unwrap(), []);
+    let mode = Preallocation::Allocate { keep_size: true };
+    fs.preallocate(ino, mode, 0, 300 << 10, NOW).unwrap();
+    fs.preallocate(ino, mode, 20 << 20, 4096, NOW).unwrap();
+    fs.write(ino, 128 << 10, &pattern(4096, 1), NOW).unwrap();
+    let expected = [0..128 << 10, 132 << 10..300 << 10, 20 << 20..(20 << 20) + 4096];
+    assert_eq!(fs.promised_ranges(ino).unwrap(), expected);
+}
+
+#[test]
 fn what_was_written_is_read_after_a_crash_of_the_process_and_after_a_clean_close() {
     let disk = pool(64);
     let fs = open(&disk);
