@@ -9,5 +9,6 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod kernel_debug;
 pub(crate) mod lint;
+pub(crate) mod suite;
 pub(crate) mod test;
 pub(crate) mod vm;
