@@ -34,7 +34,7 @@ pub const CASES: &[Case] = &[
         name: "small_files_read_back",
         quick: 120,
         full: 3600,
-        body: |session| run(session, "small", include_str!("../../suites/fsx/small.toml"), (20_000, 1_000_000)),
+        body: |session| run(session, "small", include_str!("../../suites/fsx/small.toml"), (5_000, 1_000_000)),
     },
 ];
 

@@ -23,6 +23,7 @@
 //! The others are what suites are made of: [`tools`] (programs they need), [`tree`] (two trees compared bit by bit),
 //! [`session`] (what a case is given).
 
+pub mod crash;
 pub mod fio;
 pub mod fsx;
 pub mod pjdfstest;
@@ -71,6 +72,7 @@ pub fn cases() -> Vec<Case> {
     [
         pjdfstest::CASES,
         fsx::CASES,
+        crash::CASES,
         fio::CASES,
     ]
     .concat()
