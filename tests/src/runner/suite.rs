@@ -46,7 +46,9 @@ pub fn lacks(on: On) -> Option<String> {
         On::Reference(_) => &["/dev/loop-control", "/proc/self/ns/pid"],
     };
     let lacking = needed.iter().find(|path| !Path::new(path).exists())?;
-    Some(format!("{lacking} is missing: this machine cannot mount what is tested"))
+    Some(format!(
+        "{lacking} is missing: this machine cannot mount what is tested"
+    ))
 }
 
 /// Runs one case.
@@ -72,7 +74,10 @@ pub fn run(case: &Case, plan: &Plan) -> Result<TestResult> {
         Some(verdict) => verdict.into(),
         None => Outcome::Failed(format!("ended without a verdict: {exit}")),
     };
-    let said: Vec<&str> = output.lines().filter(|line| !line.starts_with(VERDICT_PREFIX)).collect();
+    let said: Vec<&str> = output
+        .lines()
+        .filter(|line| !line.starts_with(VERDICT_PREFIX))
+        .collect();
     let mut output = tail(&said.join("\n"));
     if matches!(outcome, Outcome::Failed(_)) {
         output.push_str(&format!("\nseed {}; its files are in {}", plan.seed, scratch.display()));
@@ -98,7 +103,15 @@ pub fn isolated(inner: &[OsString]) -> Command {
     if !root {
         command.args(["--", "env"]);
         // What finds the user's tools and caches.
-        for name in ["PATH", "HOME", "CARGO", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "VEXFS_LAB_CACHE"] {
+        for name in [
+            "PATH",
+            "HOME",
+            "CARGO",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "CARGO_TARGET_DIR",
+            "VEXFS_LAB_CACHE",
+        ] {
             if let Some(value) = std::env::var_os(name) {
                 let mut pair = OsString::from(name);
                 pair.push("=");
@@ -108,7 +121,16 @@ pub fn isolated(inner: &[OsString]) -> Command {
         }
     }
     command
-        .args(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"])
+        .args([
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ])
         .args(["--mount-proc", "--"])
         .args(inner);
     command

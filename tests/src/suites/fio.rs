@@ -17,10 +17,18 @@ use crate::host::workspace;
 
 /// The suite.
 pub const CASES: &[Case] = &[
-    case("data_written_through_the_page_cache_is_right", |session| run(session, "buffered")),
-    case("data_written_past_the_page_cache_is_right", |session| run(session, "direct")),
-    case("data_written_past_the_page_cache_by_libaio_is_right", |session| run(session, "direct-aio")),
-    case("data_stored_into_mapped_memory_is_right", |session| run(session, "mmap")),
+    case("data_written_through_the_page_cache_is_right", |session| {
+        run(session, "buffered")
+    }),
+    case("data_written_past_the_page_cache_is_right", |session| {
+        run(session, "direct")
+    }),
+    case("data_written_past_the_page_cache_by_libaio_is_right", |session| {
+        run(session, "direct-aio")
+    }),
+    case("data_stored_into_mapped_memory_is_right", |session| {
+        run(session, "mmap")
+    }),
 ];
 
 const fn case(name: &'static str, body: fn(&Session) -> Result<()>) -> Case {
@@ -42,7 +50,10 @@ fn run(session: &Session, job: &str) -> Result<()> {
         let before = tree::digest(&data)?;
         target.remount()?;
         let after = tree::digest(&data)?;
-        ensure!(before == after, "{job}: files read otherwise after the filesystem was mounted anew");
+        ensure!(
+            before == after,
+            "{job}: files read otherwise after the filesystem was mounted anew"
+        );
         Ok(())
     })
 }

@@ -20,21 +20,42 @@ pub const CASES: &[Case] = &[
         name: "any_byte_range_reads_back",
         quick: 120,
         full: 3600,
-        body: |session| run(session, "bytes", include_str!("../../suites/fsx/bytes.toml"), (20_000, 1_000_000)),
+        body: |session| {
+            run(
+                session,
+                "bytes",
+                include_str!("../../suites/fsx/bytes.toml"),
+                (20_000, 1_000_000),
+            )
+        },
     },
     Case {
         suite: "fsx",
         name: "whole_blocks_read_back",
         quick: 120,
         full: 3600,
-        body: |session| run(session, "blocks", include_str!("../../suites/fsx/blocks.toml"), (3_000, 100_000)),
+        body: |session| {
+            run(
+                session,
+                "blocks",
+                include_str!("../../suites/fsx/blocks.toml"),
+                (3_000, 100_000),
+            )
+        },
     },
     Case {
         suite: "fsx",
         name: "small_files_read_back",
         quick: 120,
         full: 3600,
-        body: |session| run(session, "small", include_str!("../../suites/fsx/small.toml"), (5_000, 1_000_000)),
+        body: |session| {
+            run(
+                session,
+                "small",
+                include_str!("../../suites/fsx/small.toml"),
+                (5_000, 1_000_000),
+            )
+        },
     },
 ];
 
@@ -60,9 +81,13 @@ fn run(session: &Session, name: &str, mixture: &str, (quick, full): (u64, u64)) 
                 .stdin(Stdio::null())
                 .output()
                 .context("starting fsx")?;
-            println!("{operations} operations of the mixture {name}, seed {seed}: {}", output.status);
+            println!(
+                "{operations} operations of the mixture {name}, seed {seed}: {}",
+                output.status
+            );
             if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+                let said =
+                    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
                 let lines: Vec<&str> = said.lines().collect();
                 let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
                 bail!(

@@ -26,7 +26,9 @@
 pub mod crash;
 pub mod fio;
 pub mod fsx;
+pub mod full;
 pub mod pjdfstest;
+pub mod ranges;
 pub mod session;
 pub mod target;
 pub mod tools;
@@ -72,6 +74,8 @@ pub fn cases() -> Vec<Case> {
     [
         pjdfstest::CASES,
         fsx::CASES,
+        ranges::CASES,
+        full::CASES,
         crash::CASES,
         fio::CASES,
     ]
@@ -98,7 +102,10 @@ pub fn run(name: &str, settings: Settings) -> Verdict {
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| payload.downcast_ref::<&str>().copied());
-            Verdict::Failed(format!("panicked: {}", text.unwrap_or("with something that is not text")))
+            Verdict::Failed(format!(
+                "panicked: {}",
+                text.unwrap_or("with something that is not text")
+            ))
         }
     }
 }

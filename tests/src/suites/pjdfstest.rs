@@ -46,7 +46,10 @@ fn calls_do_what_posix_says(session: &Session) -> Result<()> {
         target.remount()?;
         let with = session.scratch().join("with-remounts.toml");
         let allowed = CONFIGURATION.replace("allow_remount = false", "allow_remount = true");
-        ensure!(allowed != CONFIGURATION, "tests/suites/pjdfstest.toml does not say allow_remount = false");
+        ensure!(
+            allowed != CONFIGURATION,
+            "tests/suites/pjdfstest.toml does not say allow_remount = false"
+        );
         fs::write(&with, allowed)?;
         run(&program, &with, target, &second, Some(READ_ONLY))
     })

@@ -184,12 +184,20 @@ mod tests {
             ("content", |root| {
                 let modified = fs::metadata(root.join("d/a")).unwrap().modified().unwrap();
                 fs::write(root.join("d/a"), "two").unwrap();
-                File::options().write(true).open(root.join("d/a")).unwrap().set_modified(modified).unwrap();
+                File::options()
+                    .write(true)
+                    .open(root.join("d/a"))
+                    .unwrap()
+                    .set_modified(modified)
+                    .unwrap();
             }),
-            ("mode", |root| fs::set_permissions(root.join("d/a"), fs::Permissions::from_mode(0o600)).unwrap()),
+            ("mode", |root| {
+                fs::set_permissions(root.join("d/a"), fs::Permissions::from_mode(0o600)).unwrap()
+            }),
             ("time", |root| {
                 let file = File::options().write(true).open(root.join("d/a")).unwrap();
-                file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_nanos(7)).unwrap();
+                file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_nanos(7))
+                    .unwrap();
             }),
             ("missing", |root| fs::remove_file(root.join("d/l")).unwrap()),
             ("more", |root| fs::write(root.join("c"), "").unwrap()),

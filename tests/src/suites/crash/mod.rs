@@ -55,7 +55,11 @@ fn nothing_answered_is_lost_when_the_server_is_killed(session: &Session) -> Resu
         let mut interrupted = 0;
         for round in 1..=rounds {
             // Some rounds end while the first calls of a fresh mount are under way.
-            let life = Duration::from_millis(if random.u8(..5) == 0 { random.u64(..20) } else { random.u64(20..700) });
+            let life = Duration::from_millis(if random.u8(..5) == 0 {
+                random.u64(..20)
+            } else {
+                random.u64(20..700)
+            });
             interrupted += one_round(target, &mut writers, life)
                 .with_context(|| format!("round {round}, killed after {} ms", life.as_millis()))?;
         }

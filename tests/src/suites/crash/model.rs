@@ -22,24 +22,80 @@ const PAGE: u64 = 4096;
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Op {
-    Create { path: PathBuf, mode: u32 },
-    MakeDirectory { path: PathBuf },
-    RemoveDirectory { path: PathBuf },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
-    Exchange { one: PathBuf, other: PathBuf },
-    Link { from: PathBuf, to: PathBuf },
-    Symlink { path: PathBuf, target: PathBuf },
-    Write { path: PathBuf, offset: u64, length: usize, seed: u64, how: How },
-    Truncate { path: PathBuf, length: u64 },
-    Punch { path: PathBuf, offset: u64, length: u64 },
-    Preallocate { path: PathBuf, offset: u64, length: u64 },
-    Copy { from: PathBuf, to: PathBuf, length: usize },
-    SetAttribute { path: PathBuf, value: Vec<u8> },
-    RemoveAttribute { path: PathBuf },
-    SetMode { path: PathBuf, mode: u32 },
-    SetTimes { path: PathBuf, modified: (i64, i64) },
-    Sync { path: PathBuf, data_only: bool },
+    Create {
+        path: PathBuf,
+        mode: u32,
+    },
+    MakeDirectory {
+        path: PathBuf,
+    },
+    RemoveDirectory {
+        path: PathBuf,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Exchange {
+        one: PathBuf,
+        other: PathBuf,
+    },
+    Link {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Symlink {
+        path: PathBuf,
+        target: PathBuf,
+    },
+    Write {
+        path: PathBuf,
+        offset: u64,
+        length: usize,
+        seed: u64,
+        how: How,
+    },
+    Truncate {
+        path: PathBuf,
+        length: u64,
+    },
+    Punch {
+        path: PathBuf,
+        offset: u64,
+        length: u64,
+    },
+    Preallocate {
+        path: PathBuf,
+        offset: u64,
+        length: u64,
+    },
+    Copy {
+        from: PathBuf,
+        to: PathBuf,
+        length: usize,
+    },
+    SetAttribute {
+        path: PathBuf,
+        value: Vec<u8>,
+    },
+    RemoveAttribute {
+        path: PathBuf,
+    },
+    SetMode {
+        path: PathBuf,
+        mode: u32,
+    },
+    SetTimes {
+        path: PathBuf,
+        modified: (i64, i64),
+    },
+    Sync {
+        path: PathBuf,
+        data_only: bool,
+    },
     SyncDirectory,
 }
 
@@ -145,7 +201,10 @@ impl State {
                 self.change_content(path, |content| put(content, *offset, &pattern(*seed, count)));
             }
             Op::Copy { from, to, .. } => {
-                let source = self.file(from).map(|file| Arc::clone(&file.content)).unwrap_or_default();
+                let source = self
+                    .file(from)
+                    .map(|file| Arc::clone(&file.content))
+                    .unwrap_or_default();
                 let bytes = source.get(..count.min(source.len())).unwrap_or_default();
                 self.change_content(to, |content| put(content, 0, bytes));
             }
@@ -173,12 +232,21 @@ impl State {
         if self.names.get(from) == self.names.get(to) && matches!(self.names.get(from), Some(Node::File(_))) {
             return;
         }
-        let below: Vec<PathBuf> = self.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        let below: Vec<PathBuf> = self
+            .names
+            .keys()
+            .filter(|path| path.starts_with(from))
+            .cloned()
+            .collect();
         for path in below {
             if let Some(node) = self.names.remove(&path)
                 && let Ok(rest) = path.strip_prefix(from)
             {
-                let moved = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+                let moved = if rest.as_os_str().is_empty() {
+                    to.to_owned()
+                } else {
+                    to.join(rest)
+                };
                 self.names.insert(moved, node);
             }
         }
@@ -289,7 +357,11 @@ impl Node {
 impl File {
     fn difference(&self, found: &Self) -> Option<String> {
         if self.content != found.content {
-            let at = self.content.iter().zip(found.content.iter()).position(|(one, other)| one != other);
+            let at = self
+                .content
+                .iter()
+                .zip(found.content.iter())
+                .position(|(one, other)| one != other);
             let at = at.unwrap_or(self.content.len().min(found.content.len()));
             return Some(format!(
                 "{} bytes became {}, first difference at {at}",

@@ -110,7 +110,9 @@ fn what_a_writer_did_is_what_it_says_it_did() {
 fn every_planted_fault_is_told() {
     let faults: [(&str, fn(&Path)); 11] = [
         ("a file is gone", |root| fs::remove_file(root.join("d/c")).unwrap()),
-        ("an unlinked file is back", |root| fs::write(root.join("d/old"), "").unwrap()),
+        ("an unlinked file is back", |root| {
+            fs::write(root.join("d/old"), "").unwrap()
+        }),
         ("one bit differs", |root| {
             let file = File::options().read(true).write(true).open(root.join("a")).unwrap();
             let mut byte = [0];
@@ -123,7 +125,9 @@ fn every_planted_fault_is_told() {
             let file = File::options().write(true).open(root.join("d/c")).unwrap();
             file.write_all_at(&[0; 4096], 8192).unwrap();
         }),
-        ("an attribute is gone", |root| xattr::remove(root.join("d/c"), "user.suite").unwrap()),
+        ("an attribute is gone", |root| {
+            xattr::remove(root.join("d/c"), "user.suite").unwrap()
+        }),
         ("the mode is another", |root| {
             fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o600)).unwrap();
         }),
@@ -185,9 +189,8 @@ fn an_interrupted_call_may_be_done_or_not_but_a_short_one_not_half() {
     small_tree(&mut writer);
     let short = write("a", 100, 20_000, 9);
     let long = write("a", 100, 200_000, 9);
-    let allowed = |op: &Op, writer: &Writer| {
-        recognise(writer.state.outcomes(op), &State::read(&writer.root).unwrap()).is_ok()
-    };
+    let allowed =
+        |op: &Op, writer: &Writer| recognise(writer.state.outcomes(op), &State::read(&writer.root).unwrap()).is_ok();
     assert!(allowed(&short, &writer) && allowed(&long, &writer), "not done");
     perform(&writer.root, &write("a", 100, 8192 - 100, 9)).unwrap();
     assert!(!allowed(&short, &writer), "half of a short one");

@@ -203,7 +203,11 @@ fn directory(state: &State, random: &mut fastrand::Rng) -> Option<Op> {
     if state.names.get(&path) != Some(&Node::Directory) {
         return None;
     }
-    if !state.names.keys().any(|other| other != &path && other.starts_with(&path)) {
+    if !state
+        .names
+        .keys()
+        .any(|other| other != &path && other.starts_with(&path))
+    {
         return Some(Op::RemoveDirectory { path });
     }
     let to = PathBuf::from(format!("d{}", random.u32(..DIRECTORIES)));
@@ -261,7 +265,13 @@ pub(super) fn perform(root: &Path, op: &Op) -> io::Result<usize> {
         Op::Rename { from, to } => fs::rename(root.join(from), root.join(to))?,
         Op::Exchange { one, other } => {
             let (one, other) = (c_string(&root.join(one))?, c_string(&root.join(other))?);
-            renameat2(AT_FDCWD, one.as_c_str(), AT_FDCWD, other.as_c_str(), RenameFlags::RENAME_EXCHANGE)?;
+            renameat2(
+                AT_FDCWD,
+                one.as_c_str(),
+                AT_FDCWD,
+                other.as_c_str(),
+                RenameFlags::RENAME_EXCHANGE,
+            )?;
         }
         Op::Link { from, to } => fs::hard_link(root.join(from), root.join(to))?,
         Op::Symlink { path, target } => symlink(target, root.join(path))?,
