@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublk`: make, look into, check and grow pools.
+//! `vexfs-ublk`: make, mount, look into, check and grow pools.
 //!
-//! One executable under three names: `vexfs-ublk` with subcommands, and `mkfs.vexfs` and `fsck.vexfs`, which `mkfs -t` and
-//! `fsck` call. Every command ends with 0, or with a sentence on the standard error and a code: 1 for what could not be
-//! done, 2 for a wrong call; `fsck.vexfs` has the codes of fsck(8).
+//! One executable under several names: `vexfs-ublk` with subcommands, and `mkfs.vexfs`, `fsck.vexfs`, `mount.vexfs` and
+//! `umount.vexfs` (or `umount.fuse.vexfs`), which `mkfs -t`, `fsck`, `mount -t` and `umount` call. Every command ends with
+//! 0, or with a sentence on the standard error and a code: 1 for what could not be done, 2 for a wrong call; the other names
+//! have the codes of fsck(8) and mount(8).
 //!
 //! | module | job |
 //! |---|---|
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Make, look into, check and grow VexFS pools.
+/// Make, mount, look into, check and grow VexFS pools.
 ///
 /// A pool is a file or a block device. Commands on files of a pool work on one that is not mounted, and name it as
 /// POOL:/path.
@@ -43,7 +44,8 @@ const EXAMPLES: &str = "Examples:
   vexfs-ublk cp -r ./photos pool.img:/photos
   vexfs-ublk ls -l pool.img:/photos
   vexfs-ublk snapshot pool.img:/photos pool.img:/photos-before
-  vexfs-ublk check pool.img";
+  vexfs-ublk check pool.img
+  vexfs-ublk mount pool.img /mnt; vexfs-ublk umount /mnt";
 
 #[derive(Subcommand)]
 enum Command {
@@ -51,6 +53,11 @@ enum Command {
     Mkfs(commands::mkfs::Arguments),
     /// Say what a pool is and how full
     Info(commands::info::Arguments),
+    /// Mount a pool on a directory
+    Mount(commands::mount::Arguments),
+    /// Unmount a pool, and wait until it is closed
+    #[command(visible_alias = "unmount")]
+    Umount(commands::umount::Arguments),
     /// Look for damage, and mend it
     Check(commands::check::Arguments),
     /// Show or change the label
@@ -87,6 +94,8 @@ fn main() -> ExitCode {
             command: Command::Mkfs(parse("mkfs.vexfs", words)),
         }),
         Some("fsck.vexfs") => commands::fsck::run(&parse("fsck.vexfs", words)),
+        Some("mount.vexfs") => commands::mount::run_helper(&parse("mount.vexfs", words)),
+        Some("umount.vexfs" | "umount.fuse.vexfs") => commands::umount::run_helper(&parse("umount.vexfs", words)),
         _ => run(&Cli::parse()),
     }
 }
@@ -103,6 +112,8 @@ fn run(cli: &Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Mkfs(arguments) => commands::mkfs::run(arguments, json),
         Command::Info(arguments) => commands::info::run(arguments, json),
+        Command::Mount(arguments) => commands::mount::run(arguments),
+        Command::Umount(arguments) => commands::umount::run(arguments),
         Command::Check(arguments) => return commands::check::run(arguments, json),
         Command::Label(arguments) => commands::label::run(arguments, json),
         Command::Grow(arguments) => commands::grow::run(arguments, json),

@@ -12,6 +12,8 @@ pub(crate) mod label;
 pub(crate) mod ls;
 pub(crate) mod mkdir;
 pub(crate) mod mkfs;
+pub(crate) mod mount;
 pub(crate) mod rm;
 pub(crate) mod snapshot;
 pub(crate) mod stat;
+pub(crate) mod umount;

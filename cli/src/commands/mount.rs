@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Mounting a pool: `vexfs-ublk mount`, and `mount.vexfs` as mount(8) calls it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use vexfs_fuse::daemon::{mount_here, mount_in_background};
+use vexfs_fuse::options::Options;
+
+use crate::show;
+
+/// Mount a pool on a directory.
+///
+/// Returns when the mount answers; the server goes on in the background. Ends with 1 and the reason if there is no mount.
+#[derive(Args)]
+#[command(after_help = OPTIONS)]
+pub(crate) struct Arguments {
+    /// File or block device with the pool
+    pool: PathBuf,
+    /// Directory to mount on
+    directory: PathBuf,
+    /// Through FUSE; the only way on a machine without the kernel module
+    #[arg(long)]
+    fuse: bool,
+    /// Mount options, separated by commas
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Serve in the foreground until unmounted
+    #[arg(short, long)]
+    foreground: bool,
+    /// Append what the server has to say to a file
+    #[arg(long, value_name = "FILE", conflicts_with = "foreground")]
+    log: Option<PathBuf>,
+    /// Keep all privileges while serving, to look into a problem
+    #[arg(long)]
+    no_sandbox: bool,
+    /// Say what is done
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+const OPTIONS: &str = "Mount options:
+  ro rw suid nosuid dev nodev exec noexec atime noatime sync async dirsync
+                     as mount(8) has them
+  allow_other        everybody may use the files, as permissions let them (root's default)
+  allow_root         who mounts and root may
+  auto_unmount       take the mount point away if the server dies
+  writeback          let the kernel keep written bytes for a while: a full pool is then told to fsync and close, not to
+                     write, and bytes may be lost if nobody asks
+  threads=N          threads that serve (as many as processors, 2 to 16)
+  cache=SIZE         memory for pages of tables (64MiB)
+  cache_names=N      files and names kept in memory (262144)
+  cache_rows=N       rows of file maps kept in memory (65536)";
+
+/// `mount.vexfs POOL DIR [-sfnv] [-o OPTIONS]`, see mount(8).
+#[derive(Args)]
+#[command(after_help = OPTIONS)]
+pub(crate) struct HelperArguments {
+    /// File or block device with the pool
+    pool: PathBuf,
+    /// Directory to mount on
+    directory: PathBuf,
+    /// Mount options, separated by commas
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Pass over unknown mount options
+    #[arg(short)]
+    sloppy: bool,
+    /// Check everything, but do not mount
+    #[arg(short)]
+    fake: bool,
+    /// Accepted for mount(8): there is no file of mounts to write
+    #[arg(short)]
+    no_mtab: bool,
+    /// Say what is done
+    #[arg(short)]
+    verbose: bool,
+    /// Accepted for mount(8)
+    #[arg(short = 't', value_name = "TYPE", hide = true)]
+    kind: Option<String>,
+}
+
+/// What mount(8) expects of a mount that failed.
+const MOUNT_FAILED: u8 = 32;
+const WRONG_CALL: u8 = 1;
+
+fn options(lists: &[String], sloppy: bool) -> Result<Options> {
+    let mut options = Options::new();
+    for list in lists {
+        options.apply(list, sloppy)?;
+    }
+    Ok(options)
+}
+
+fn announce(pool: &Path, directory: &Path, verbose: bool) {
+    if verbose {
+        println!("{} is mounted on {} through FUSE", pool.display(), directory.display());
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut options = options(&arguments.options, false)?;
+    options.sandbox = !arguments.no_sandbox;
+    let (pool, directory) = (&arguments.pool, &arguments.directory);
+    if arguments.verbose && !arguments.fuse {
+        println!("FUSE is used: this kernel has no module vexfs");
+    }
+    if arguments.foreground {
+        mount_here(pool, directory, options, || announce(pool, directory, true))?;
+    } else {
+        mount_in_background(pool, directory, options, arguments.log.as_deref())?;
+        announce(pool, directory, arguments.verbose);
+    }
+    Ok(())
+}
+
+/// Under the name `mount.vexfs`.
+pub(crate) fn run_helper(arguments: &HelperArguments) -> ExitCode {
+    let options = match options(&arguments.options, arguments.sloppy) {
+        Ok(options) => options,
+        Err(error) => {
+            show::failure(&error);
+            return ExitCode::from(WRONG_CALL);
+        }
+    };
+    if arguments.verbose {
+        println!("FUSE is used: this kernel has no module vexfs");
+    }
+    let (pool, directory) = (&arguments.pool, &arguments.directory);
+    if arguments.fake {
+        return ExitCode::SUCCESS;
+    }
+    match mount_in_background(pool, directory, options, None) {
+        Ok(()) => {
+            announce(pool, directory, arguments.verbose);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            show::failure(&error.into());
+            ExitCode::from(MOUNT_FAILED)
+        }
+    }
+}
