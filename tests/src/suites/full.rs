@@ -38,8 +38,9 @@ const BLOCK: usize = 4096;
 const REFUSALS: u32 = 5;
 /// For how long deleted space may be on its way back.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What may stay taken after everything is deleted, in parts of the filesystem: tables grow with what was in them.
-const KEPT_PART: u64 = 100;
+/// What may stay taken after everything is deleted, in parts of the filesystem: first room that is kept for writing down
+/// what changed, then, mounted anew, what the tables have grown by.
+const KEPT_PARTS: [u64; 2] = [32, 100];
 
 /// Bytes that were accepted: where, how many, and from which seed they follow.
 #[derive(Debug, Clone, Copy)]
@@ -88,10 +89,11 @@ fn body(session: &Session) -> Result<()> {
             work_without_space(&root, &books).context("on the full filesystem")?;
             fs::remove_dir_all(&root).context("deleting everything from the full filesystem")?;
             let wanted = *first_free.get_or_insert(before);
-            comes_back(target, wanted, size / KEPT_PART)?;
+            comes_back(target, wanted, size / KEPT_PARTS[0])?;
             target.unmount()?;
             target.check()?;
             target.mount()?;
+            comes_back(target, wanted, size / KEPT_PARTS[1]).context("mounted anew")?;
         }
         Ok(())
     })
@@ -312,7 +314,7 @@ fn verify(books: &[Book]) -> Result<()> {
     Ok(())
 }
 
-/// Overwrites, renames, truncates and unlinks, which need no space that stays.
+/// Overwrites, truncates and unlinks, which need no space that stays, must work.
 fn work_without_space(root: &Path, books: &[Book]) -> Result<()> {
     let by_size = |largest: bool| {
         let files = books
@@ -336,11 +338,20 @@ fn work_without_space(root: &Path, books: &[Book]) -> Result<()> {
     let mut read = vec![0; BLOCK];
     file.read_exact_at(&mut read, 63 * BLOCK as u64)?;
     ensure!(read == pattern(63, BLOCK), "an overwritten block reads otherwise");
-    fs::rename(path, path.with_extension("renamed")).context("renaming")?;
+    let renamed = path.with_extension("renamed");
+    let name = match fs::rename(path, &renamed) {
+        Ok(()) => &renamed,
+        // A new name may need room before the old one's comes back.
+        Err(error) if refused(&error) => {
+            println!("  no space to rename a file");
+            path
+        }
+        Err(error) => return Err(error).context("renaming"),
+    };
     let length = file.metadata()?.len();
     file.set_len(length / 2).context("truncating")?;
     file.set_len(0).context("truncating to nothing")?;
-    fs::remove_file(path.with_extension("renamed")).context("unlinking")?;
+    fs::remove_file(name).context("unlinking")?;
     drop(file);
     let (small, _) = by_size(false).context("nothing was written")?;
     fs::remove_file(small).context("unlinking a small file")?;

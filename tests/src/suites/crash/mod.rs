@@ -3,7 +3,7 @@
 //! The crash loop: writers at work, the server killed at any moment, the filesystem mounted again and compared.
 //!
 //! The end of a process is no power loss. So more is asked than fsync promises: whatever was answered is there, and of the
-//! one call that each writer waited for, all or nothing. Long writes are several requests, so they may be there up to a page.
+//! one call that each writer waited for, all or nothing. A write may be several requests, so it may be there up to some page.
 //! Then the filesystem is checked, and the next round goes on with the same tree.
 //!
 //! - [`model`]: what must be there.

@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 
 /// Name of the attributes that writers set.
 pub(super) const ATTRIBUTE: &str = "user.suite";
-/// A call of up to so many bytes is one request to a server, done or not done. Longer ones may be cut at pages.
+/// A call past the page cache of up to so many bytes is one request to a server, done or not done. Longer ones may be cut
+/// at pages. So may all that go through the page cache: FUSE sends the part up to the first page's end by itself.
 const INDIVISIBLE: usize = 64 << 10;
 const PAGE: u64 = 4096;
 
@@ -256,11 +257,17 @@ impl State {
     /// moves bytes, a part from its beginning.
     pub(super) fn outcomes(&self, op: &Op) -> Vec<State> {
         let mut counts = Vec::new();
-        if let Op::Write { offset, length, .. } = op {
-            counts.extend(parts(*offset, *length));
-        }
-        if let Op::Copy { length, .. } = op {
-            counts.extend(parts(0, *length));
+        match op {
+            Op::Write {
+                length,
+                how: How::Direct,
+                ..
+            }
+            | Op::Copy { length, .. }
+                if *length <= INDIVISIBLE => {}
+            Op::Write { offset, length, .. } => counts.extend(parts(*offset, *length)),
+            Op::Copy { length, .. } => counts.extend(parts(0, *length)),
+            _ => {}
         }
         counts.push(op.length());
         let done = counts.into_iter().map(|count| {
@@ -410,12 +417,11 @@ fn put(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     }
 }
 
-/// Where a long call may have been cut: at every page.
+/// Where a call may have been cut: at every page.
 fn parts(offset: u64, length: usize) -> impl Iterator<Item = usize> {
     let end = offset + length as u64;
     let first = (offset / PAGE + 1) * PAGE;
-    let cuts = (first..end).step_by(4096).map(move |cut| size(cut - offset));
-    cuts.filter(move |_| length > INDIVISIBLE)
+    (first..end).step_by(4096).map(move |cut| size(cut - offset))
 }
 
 /// Files of this suite are small.
