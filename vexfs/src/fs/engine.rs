@@ -258,11 +258,7 @@ impl Fs {
         operations: &[Op<'_>],
         check: impl FnOnce(&mut Core) -> Result<()>,
     ) -> Result<()> {
-        let mut core = if operations.iter().any(grows) {
-            self.shared.writable_to_grow()?
-        } else {
-            self.shared.writable()?
-        };
+        let mut core = self.shared.writable()?;
         check(&mut core)?;
         core.perform(operations)?;
         self.shared.request_checkpoint(core)
@@ -330,7 +326,7 @@ impl Core {
 
     /// Applies and journals a transaction.
     pub(super) fn perform(&mut self, operations: &[Op<'_>]) -> Result<()> {
-        if self.is_cramped() && operations.iter().any(grows) {
+        if self.state.space.available() < METADATA_MARGIN && operations.iter().any(grows) {
             return Err(Errno::NoSpace.into());
         }
         self.perform_covered(operations)
@@ -382,14 +378,9 @@ impl Core {
     /// Whether a change must wait for a checkpoint: there is too much in memory, or what is kept for it is what is missing.
     pub(super) fn is_stuffed(&self) -> bool {
         let worth_it = self.state.tables.active() > self.limits.records / 8;
-        worth_it && self.is_cramped()
+        worth_it && self.state.space.available() < METADATA_MARGIN
             || self.state.tables.changed() > self.limits.records * 2
             || !self.journal.has_room(LARGEST_TRANSACTION)
-    }
-
-    /// Whether a change that may need space is going to be refused.
-    const fn is_cramped(&self) -> bool {
-        self.state.space.available() < METADATA_MARGIN
     }
 
     pub(super) fn fail(&mut self, error: &Error) {
@@ -464,28 +455,6 @@ impl Shared {
                 core = self.core.lock();
             }
         }
-    }
-
-    /// The same for a change that may need space for a record. Like [`Fs::take_blocks`] it looks for space that is only not
-    /// usable yet: a pool that was full and then emptied must not refuse new names.
-    pub(super) fn writable_to_grow(&self) -> Result<MutexGuard<'_, Core>> {
-        let core = self.writable()?;
-        if !core.is_cramped() {
-            return Ok(core);
-        }
-        let waiting = core.state.space.deferred_blocks() > 0;
-        drop(core);
-        if waiting {
-            self.flush(None)?;
-            self.turn_over()?;
-        }
-        let core = self.writable()?;
-        if !core.is_cramped() || core.state.tables.changed() == 0 {
-            return Ok(core);
-        }
-        drop(core);
-        self.checkpoint()?;
-        self.writable()
     }
 
     /// After a change: starts a checkpoint if one is due.

@@ -119,7 +119,7 @@ impl Fs {
 
     /// A transaction on a file's bytes: like any write it takes away the permission to act as the owner.
     fn change_bytes(&self, ino: Ino, operation: Op<'_>, now: Timestamp) -> Result<()> {
-        let mut core = self.shared.writable_to_grow()?;
+        let mut core = self.shared.writable()?;
         let inode = core.state.inode(ino)?;
         match drop_set_ids(ino, &inode, now) {
             Some(drop) => core.perform(&[operation, drop])?,

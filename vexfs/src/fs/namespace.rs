@@ -117,7 +117,7 @@ impl Fs {
 
     /// Creates a file of any kind.
     pub fn create(&self, parent: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Attributes> {
-        let mut core = self.shared.writable_to_grow()?;
+        let mut core = self.shared.writable()?;
         let directory = core.state.directory(parent)?;
         core.forbid_immutable(&directory)?;
         let (mut mode, mut gid) = (new.kind.mode_bits() | new.permissions & 0o7777, new.gid);
@@ -151,7 +151,7 @@ impl Fs {
 
     /// Creates a regular file without a name and holds it. It gets one with [`Self::adopt`] or goes with its last holder.
     pub fn create_unnamed(&self, directory: Ino, new: &NewFile<'_>) -> Result<Attributes> {
-        let mut core = self.shared.writable_to_grow()?;
+        let mut core = self.shared.writable()?;
         let parent = core.state.directory(directory)?;
         let gid = if parent.mode & SETGID != 0 { parent.gid } else { new.gid };
         let ino = core.state.totals.next_ino;
@@ -175,7 +175,7 @@ impl Fs {
 
     /// Gives another name to a file; to one without names, its first.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8], now: Timestamp) -> Result<Attributes> {
-        let mut core = self.shared.writable_to_grow()?;
+        let mut core = self.shared.writable()?;
         let inode = core.state.inode(ino)?;
         let directory = core.state.directory(parent)?;
         core.forbid_immutable(&directory)?;
@@ -246,7 +246,7 @@ impl Fs {
 
     /// Moves a name. `flags` as in [`rename`].
     pub fn rename(&self, from: Ino, name: &[u8], to: Ino, new_name: &[u8], flags: u8, now: Timestamp) -> Result<()> {
-        let mut core = self.shared.writable_to_grow()?;
+        let mut core = self.shared.writable()?;
         let directory = core.state.directory(from)?;
         core.forbid_change(&directory)?;
         let directory = core.state.directory(to)?;

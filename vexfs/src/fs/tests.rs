@@ -165,25 +165,6 @@ fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
 }
 
 #[test]
-fn a_pool_that_was_full_takes_new_files_at_once_after_it_was_emptied() {
-    let disk = pool(16);
-    let fs = open(&disk);
-    let ino = fs.create(Ino::ROOT, b"filler", &file(0o644)).unwrap().ino;
-    let block = pattern(1 << 16, 3);
-    let mut at = 0;
-    while let Ok(count) = fs.write(ino, at, &block, NOW) {
-        at += count as u64;
-    }
-    while let Ok(count) = fs.write(ino, at, &block[..4096], NOW) {
-        at += count as u64;
-    }
-    fs.unlink(Ino::ROOT, b"filler", NOW).unwrap();
-    assert_eq!(fs.statistics().available_blocks, 0, "what was freed is not usable yet");
-    let ino = fs.create(Ino::ROOT, b"again", &file(0o644)).unwrap().ino;
-    assert_eq!(fs.write(ino, 0, &block, NOW).unwrap(), block.len());
-}
-
-#[test]
 fn compressed_files_read_back_and_take_less_space() {
     let disk = pool(64);
     let fs = open(&disk);
