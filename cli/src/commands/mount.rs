@@ -17,6 +17,7 @@ use crate::show;
 /// Returns when the mount answers; the server goes on in the background. Ends with 1 and the reason if there is no mount.
 #[derive(Args)]
 #[command(after_help = OPTIONS)]
+#[expect(clippy::struct_excessive_bools, reason = "switches")]
 pub(crate) struct Arguments {
     /// File or block device with the pool
     pool: PathBuf,
@@ -58,6 +59,7 @@ const OPTIONS: &str = "Mount options:
 /// `mount.vexfs POOL DIR [-sfnv] [-o OPTIONS]`, see mount(8).
 #[derive(Args)]
 #[command(after_help = OPTIONS)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches that mount passes")]
 pub(crate) struct HelperArguments {
     /// File or block device with the pool
     pool: PathBuf,

@@ -208,8 +208,10 @@ impl Acl {
 mod tests {
     use super::*;
 
-    /// A list from (tag, permissions, id).
-    fn value(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    /// Tag, permissions, id.
+    type Raw = (u16, u16, u32);
+
+    fn value(entries: &[Raw]) -> Vec<u8> {
         let mut out = VERSION.to_le_bytes().to_vec();
         for (tag, permissions, id) in entries {
             out.extend(tag.to_le_bytes());
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_refuses_is_refused() {
-        let refused = |change: &dyn Fn(&mut Vec<(u16, u16, u32)>)| {
+        let refused = |change: &dyn Fn(&mut Vec<Raw>)| {
             let mut entries = FULL.to_vec();
             change(&mut entries);
             assert!(Acl::parse(&value(&entries)).is_err(), "{entries:?}");
@@ -253,10 +255,18 @@ mod tests {
         refused(&|entries| entries.insert(0, (1, 7, NOBODY)));
         refused(&|entries| entries.push((0x20, 7, NOBODY)));
         refused(&|entries| entries.insert(4, (0x10, 7, NOBODY)));
-        refused(&|entries| drop(entries.remove(0)));
-        refused(&|entries| drop(entries.remove(2)));
-        refused(&|entries| drop(entries.remove(5)));
-        refused(&|entries| drop(entries.remove(4)));
+        refused(&|entries| {
+            entries.remove(0);
+        });
+        refused(&|entries| {
+            entries.remove(2);
+        });
+        refused(&|entries| {
+            entries.remove(5);
+        });
+        refused(&|entries| {
+            entries.remove(4);
+        });
         refused(&|entries| entries[1].1 = 8);
         refused(&|entries| entries[1].2 = NOBODY);
         refused(&|entries| entries[1].0 = 3);

@@ -85,7 +85,7 @@ pub fn mount_in_background(
     match process::fork().map_err(system("starting the server"))? {
         Forked::Child => {
             drop(reader);
-            let ended = become_server(pool, directory, options, log, writer);
+            let ended = become_server(pool, directory, options, &log, writer);
             std::process::exit(i32::from(ended.is_err()));
         }
         Forked::Parent(child) => {
@@ -127,7 +127,7 @@ fn become_server(
     pool: PathBuf,
     directory: PathBuf,
     options: Options,
-    log: File,
+    log: &File,
     status: OwnedFd,
 ) -> Result<(), ServeError> {
     let detached = detach_from_caller(log).map_err(|error| ServeError::Process {
@@ -149,13 +149,13 @@ fn become_server(
     result
 }
 
-fn detach_from_caller(log: File) -> io::Result<()> {
+fn detach_from_caller(log: &File) -> io::Result<()> {
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     nix::unistd::dup2_stdout(&nothing)?;
-    nix::unistd::dup2_stderr(&log)?;
+    nix::unistd::dup2_stderr(log)?;
     Ok(())
 }
 

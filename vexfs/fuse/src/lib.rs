@@ -4,9 +4,11 @@
 //!
 //! A mounted pool has a server and a guardian, two processes:
 //!
-//!     application ── VFS ── fuse.ko ── /dev/fuse ── server (engine, no privileges) ── pool
-//!                                                      │ socket
-//!                     mount(2), umount(2) ───────── guardian (nothing but that privilege)
+//! ```text
+//! application ── VFS ── fuse.ko ── /dev/fuse ── server (engine, no privileges) ── pool
+//!                                                  │ socket
+//!                 mount(2), umount(2) ───────── guardian (nothing but that privilege)
+//! ```
 //!
 //! | module | job |
 //! |---|---|

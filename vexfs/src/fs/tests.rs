@@ -165,6 +165,25 @@ fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
 }
 
 #[test]
+fn room_can_be_made_of_what_was_just_removed() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"filler", &file(0o644)).unwrap().ino;
+    let block = pattern(1 << 16, 3);
+    let mut at = 0;
+    while let Ok(count) = fs.write(ino, at, &block, NOW) {
+        at += count as u64;
+    }
+    fs.unlink(Ino::ROOT, b"filler", NOW).unwrap();
+    // The change itself does not wait for a flush.
+    let refused = fs.create(Ino::ROOT, b"again", &file(0o644)).unwrap_err();
+    assert_eq!(refused.errno(), Errno::NoSpace.number());
+    assert!(fs.make_room().unwrap());
+    fs.create(Ino::ROOT, b"again", &file(0o644)).unwrap();
+    assert!(fs.statistics().available_blocks > 1000);
+}
+
+#[test]
 fn compressed_files_read_back_and_take_less_space() {
     let disk = pool(64);
     let fs = open(&disk);

@@ -6,16 +6,14 @@
 //! changes the access control list too, a change of bytes or of the owner takes set-ID bits away.
 
 use fuser::{INodeNo, TimeOrNow};
-use nix::libc;
-use vexfs::fs::record::{FileFlags, Timestamp};
+use vexfs::fs::record::Timestamp;
 use vexfs::fs::{Attributes, SetAttributes};
 use vexfs::units::Ino;
 
 use super::VexFilesystem;
 use super::convert::{now, time_or_now};
-use super::names::SETTABLE;
 use crate::acl::ACCESS;
-use crate::serve::{Failure, Outcome};
+use crate::serve::Outcome;
 
 const SET_IDS: u16 = 0o6000;
 
@@ -73,7 +71,7 @@ impl VexFilesystem {
     }
 
     /// Runs a change of a file's bytes. The engine takes set-ID bits away with every such change; a caller who may keep
-    /// them (CAP_FSETID) gets them back. Where they went, the kernel must be told, since it does not take that for granted.
+    /// them (`CAP_FSETID`) gets them back. Where they went, the kernel must be told, since it does not take that for granted.
     pub(super) fn change_bytes<T>(&self, ino: Ino, keep: bool, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let before = self.fs.attributes(ino)?.inode;
         let done = work()?;
@@ -100,21 +98,5 @@ impl VexFilesystem {
         {
             tracing::debug!(%ino, %error, "the kernel did not take back what it knew");
         }
-    }
-
-    /// Sets what `chattr` may set, and leaves the engine's own flags.
-    pub(super) fn set_flags(&self, ino: Ino, flags: u32) -> Outcome<()> {
-        if flags & !SETTABLE.0 != 0 {
-            return Err(Failure::Errno(libc::EOPNOTSUPP));
-        }
-        let old = self.fs.attributes(ino)?.inode.flags.0;
-        let set = SetAttributes {
-            flags: Some(FileFlags(old & !SETTABLE.0 | flags)),
-            now: now(),
-            ..SetAttributes::default()
-        };
-        self.fs.set_attributes(ino, &set)?;
-        self.forget_attributes(ino);
-        Ok(())
     }
 }

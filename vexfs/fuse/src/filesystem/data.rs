@@ -81,7 +81,8 @@ impl VexFilesystem {
     /// cache is passed by.
     pub(super) fn write(&self, to: Place, bytes: &[u8], keep_set_ids: bool, flags: i32) -> Outcome<u32> {
         let count = self.change_bytes(to.ino, keep_set_ids, || {
-            Ok(self.fs.write(to.ino, to.at, bytes, now())?)
+            self.room
+                .needing(&self.fs, || Ok(self.fs.write(to.ino, to.at, bytes, now())?))
         })?;
         if flags & libc::O_DSYNC != 0 {
             self.fs.flush()?;
@@ -100,7 +101,8 @@ impl VexFilesystem {
             _ => return Err(Failure::Errno(libc::EOPNOTSUPP)),
         };
         self.change_bytes(ino, keep_set_ids, || {
-            Ok(self.fs.preallocate(ino, mode, at, length, now())?)
+            self.room
+                .needing(&self.fs, || Ok(self.fs.preallocate(ino, mode, at, length, now())?))
         })
     }
 
@@ -121,11 +123,13 @@ impl VexFilesystem {
         let size = self.fs.attributes(from.ino)?.inode.size;
         let length = length.min(size.saturating_sub(from.at));
         let copied = self.change_bytes(to.ino, keep_set_ids, || {
-            if from.at % BLOCK == to.at % BLOCK && length >= BLOCK {
-                self.copy_sharing(from, to, length.min(SHARED_AT_ONCE), size)
-            } else {
-                self.copy_bytes(from, to, length.min(MOVED_AT_ONCE))
-            }
+            self.room.needing(&self.fs, || {
+                if from.at % BLOCK == to.at % BLOCK && length >= BLOCK {
+                    self.copy_sharing(from, to, length.min(SHARED_AT_ONCE), size)
+                } else {
+                    self.copy_bytes(from, to, length.min(MOVED_AT_ONCE))
+                }
+            })
         })?;
         u32::try_from(copied).map_err(|_| Failure::Errno(libc::EIO))
     }

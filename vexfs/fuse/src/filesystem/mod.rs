@@ -10,10 +10,11 @@
 //! |---|---|
 //! | [`negotiate`] | what both sides agree on at the beginning |
 //! | [`names`] | looking up, making, linking, moving, removing |
-//! | [`attributes`] | permissions, owner, times, size, flags |
+//! | [`attributes`], [`flags`] | permissions, owner, times, size; what `chattr` sets |
 //! | [`data`] | reading, writing, preallocating, seeking, copying |
 //! | [`directories`] | listing |
 //! | [`xattrs`], [`acls`] | extended attributes; access control lists |
+//! | [`room`] | a full pool from which files are just going |
 //! | [`lookups`] | which files the kernel knows, and so keeps |
 //! | [`callers`] | which groups a caller is in |
 //! | [`convert`] | terms of the engine and of the protocol |
@@ -26,9 +27,11 @@ pub(crate) mod callers;
 mod convert;
 mod data;
 mod directories;
+mod flags;
 mod lookups;
 mod names;
 mod negotiate;
+mod room;
 mod xattrs;
 
 use std::ffi::OsStr;
@@ -53,12 +56,9 @@ use self::convert::{FOREVER, file_attributes, ino, no_file, timestamp};
 use self::data::Place;
 use self::lookups::Lookups;
 use self::names::Wish;
+use self::room::Room;
 use self::xattrs::Answer;
 use crate::serve::{Operation, Outcome, Served};
-
-/// `FS_IOC_GETFLAGS` and `FS_IOC_SETFLAGS`: their numbers tell the size of a `long`, their value has 4 bytes.
-const GET_FLAGS: u32 = 0x8008_6601;
-const SET_FLAGS: u32 = 0x4008_6602;
 
 /// How to serve.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,7 @@ pub(crate) struct VexFilesystem {
     fs: Fs,
     settings: Settings,
     lookups: Lookups,
+    room: Room,
     callers: Callers,
     served: Served,
     /// The way to tell the kernel something unasked; there once the session is.
@@ -88,6 +89,7 @@ impl VexFilesystem {
             fs,
             settings,
             lookups: Lookups::new(),
+            room: Room::default(),
             callers,
             served: Served::new(),
             notifier,
@@ -128,7 +130,10 @@ impl VexFilesystem {
     }
 
     fn forget_times(&self, number: INodeNo, times: u64) {
-        let work = || Ok(self.lookups.forget(&self.fs, ino(number), times)?);
+        let work = || {
+            self.room
+                .making(|| Ok(self.lookups.forget(&self.fs, ino(number), times)?))
+        };
         if let Err(errno) = self.serve(Operation::Forget, number, work) {
             tracing::warn!(
                 ino = number.0,
@@ -201,7 +206,7 @@ impl fuser::Filesystem for VexFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let changes = Changes {
+        let wanted = Changes {
             mode,
             uid,
             gid,
@@ -211,7 +216,7 @@ impl fuser::Filesystem for VexFilesystem {
             changed: changed.map(timestamp),
             privileged: is_privileged(request),
         };
-        let result = self.serve(Operation::Setattr, number, || self.set(ino(number), &changes));
+        let result = self.serve(Operation::Setattr, number, || self.set(ino(number), &wanted));
         Self::answer_attributes(reply, result);
     }
 
@@ -268,9 +273,9 @@ impl fuser::Filesystem for VexFilesystem {
         let wish = wish(request, mode & 0o7777 | libc::S_IFREG, umask);
         let work = || self.make(ino(parent), name.as_bytes(), &wish);
         match self.serve(Operation::Create, parent, work) {
-            Ok(made) => reply.created(
+            Ok(child) => reply.created(
                 &FOREVER,
-                &file_attributes(&made),
+                &file_attributes(&child),
                 Generation(0),
                 FileHandle(0),
                 FopenFlags::FOPEN_KEEP_CACHE,
@@ -541,17 +546,7 @@ impl fuser::Filesystem for VexFilesystem {
         _room: u32,
         reply: ReplyIoctl,
     ) {
-        let result = match (command, data.first_chunk::<4>()) {
-            (GET_FLAGS, _) => self
-                .serve(Operation::Ioctl, number, || self.flags(ino(number)))
-                .map(|flags| flags.to_ne_bytes().to_vec()),
-            (SET_FLAGS, Some(&flags)) => self
-                .serve(Operation::Ioctl, number, || {
-                    self.set_flags(ino(number), u32::from_ne_bytes(flags))
-                })
-                .map(|()| Vec::new()),
-            _ => Err(Errno::ENOTTY),
-        };
+        let result = self.serve(Operation::Ioctl, number, || self.control(ino(number), command, data));
         match result {
             Ok(bytes) => reply.ioctl(0, &bytes),
             Err(errno) => reply.error(errno),

@@ -3,7 +3,7 @@
 //! Names: looking them up, making, linking, moving and removing them.
 
 use nix::libc;
-use vexfs::fs::record::{FileFlags, Kind};
+use vexfs::fs::record::Kind;
 use vexfs::fs::{Attributes, NewFile};
 use vexfs::units::Ino;
 
@@ -91,26 +91,30 @@ impl VexFilesystem {
             target: wish.target,
             now: now(),
         };
-        let made = self.fs.create(parent, name, &new)?;
+        let child = self
+            .room
+            .needing(&self.fs, || Ok(self.fs.create(parent, name, &new)?))?;
         if let Some(lists) = &inherited {
-            self.give_lists(made.ino, lists)?;
+            self.room.needing(&self.fs, || self.give_lists(child.ino, lists))?;
         }
-        self.lookups.add(&self.fs, made.ino)?;
+        self.lookups.add(&self.fs, child.ino)?;
         Ok(if inherited.is_some() {
-            self.fs.attributes(made.ino)?
+            self.fs.attributes(child.ino)?
         } else {
-            made
+            child
         })
     }
 
     pub(super) fn give_name(&self, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Attributes> {
-        let linked = self.fs.link(ino, parent, name, now())?;
+        let linked = self
+            .room
+            .needing(&self.fs, || Ok(self.fs.link(ino, parent, name, now())?))?;
         self.lookups.add(&self.fs, ino)?;
         Ok(linked)
     }
 
     pub(super) fn remove_name(&self, parent: Ino, name: &[u8]) -> Outcome<()> {
-        Ok(self.fs.unlink(parent, name, now())?)
+        self.room.making(|| Ok(self.fs.unlink(parent, name, now())?))
     }
 
     pub(super) fn remove_directory(&self, parent: Ino, name: &[u8]) -> Outcome<()> {
@@ -120,7 +124,9 @@ impl VexFilesystem {
     /// The numbers of the flags are the engine's too.
     pub(super) fn move_name(&self, from: Ino, name: &[u8], to: Ino, new_name: &[u8], flags: u32) -> Outcome<()> {
         let flags = u8::try_from(flags).map_err(|_| Failure::Errno(libc::EINVAL))?;
-        Ok(self.fs.rename(from, name, to, new_name, flags, now())?)
+        self.room.needing(&self.fs, || {
+            Ok(self.fs.rename(from, name, to, new_name, flags, now())?)
+        })
     }
 
     pub(super) fn target(&self, ino: Ino) -> Outcome<Vec<u8>> {
@@ -137,14 +143,4 @@ impl VexFilesystem {
             tracing::debug!(%ino, %error, "access time");
         }
     }
-
-    /// What `chattr` sets and `lsattr` shows, as the ioctl's 32 bits.
-    pub(super) fn flags(&self, ino: Ino) -> Outcome<u32> {
-        Ok(self.fs.attributes(ino)?.inode.flags.0 & SETTABLE.0)
-    }
 }
-
-/// The flags that `chattr` may change. The others of the engine have bits that mean something else there.
-pub(super) const SETTABLE: FileFlags = FileFlags(
-    FileFlags::COMPRESS.0 | FileFlags::IMMUTABLE.0 | FileFlags::APPEND.0 | FileFlags::NO_DUMP.0 | FileFlags::NO_ATIME.0,
-);

@@ -11,6 +11,7 @@
 //! | no open, no opendir | an open file needs no state here, see `lookups` |
 //! | cached symbolic links | they never change |
 //! | forgetting bytes only when told | nobody changes them behind the kernel's back |
+//! | ioctls on directories | `chattr` and `lsattr` |
 //! | export | file numbers are never used again, so they can be handles |
 //!
 //! Locks of files are left to the kernel, which knows all who can take them. Truncating when opening is left to it too:
@@ -40,6 +41,7 @@ const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     InitFlags::FUSE_EXPORT_SUPPORT,
+    InitFlags::FUSE_HAS_IOCTL_DIR,
 ];
 
 pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {

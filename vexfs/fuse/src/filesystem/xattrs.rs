@@ -67,7 +67,9 @@ impl VexFilesystem {
         match name {
             ACCESS => self.set_access_list(ino, value, flags, caller),
             DEFAULT => self.set_default_list(ino, value, flags),
-            name => Ok(self.fs.set_xattr(ino, name, value, flags, now())?),
+            name => self
+                .room
+                .needing(&self.fs, || Ok(self.fs.set_xattr(ino, name, value, flags, now())?)),
         }
     }
 
