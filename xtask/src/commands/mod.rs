@@ -4,6 +4,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod bench_engine;
+pub(crate) mod bench_fuse;
 pub(crate) mod deb;
 pub(crate) mod demo;
 pub(crate) mod doctor;

@@ -41,9 +41,11 @@ pub(super) fn rsync_and_tar_copy_every_property(session: &Session) -> Result<()>
             );
             Ok(())
         };
+        // Otherwise rsync leaves a time alone that is right to the second.
+        let exactly = "--modify-window=-1";
         let rsync = |from: &Path, to: &Path| {
             command("rsync")
-                .args(["-aHAX", "--sparse", "--numeric-ids"])
+                .args(["-aHAX", "--sparse", "--numeric-ids", exactly])
                 .arg(from.join(""))
                 .arg(to)
                 .run()
@@ -56,7 +58,7 @@ pub(super) fn rsync_and_tar_copy_every_property(session: &Session) -> Result<()>
         same(&session.scratch().join("rsync-out")).context("rsync out of it")?;
         // Nothing is left to be copied: rsync sees no difference either.
         let changes = command("rsync")
-            .args(["-aHAX", "--numeric-ids", "--dry-run", "--itemize-changes"])
+            .args(["-aHAX", "--numeric-ids", exactly, "--dry-run", "--itemize-changes"])
             .arg(source.join(""))
             .arg(inside.join("rsync"))
             .read()?;
