@@ -153,16 +153,19 @@ impl Mounted<'_> {
             plain => plain.into(),
         };
         let (program, arguments) = serve.split_first().context("no command")?;
+        let log = storage.with_extension("log");
+        let said = File::options().create(true).append(true).open(&log)?;
         let mut server = Command::new(program)
             .args(arguments.iter().map(word))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
             .spawn()
             .with_context(|| format!("starting {program}"))?;
         let start = Instant::now();
         while !statfs(directory).is_ok_and(|stat| stat.filesystem_type() == FUSE_SUPER_MAGIC) {
             if let Some(status) = server.try_wait()? {
-                bail!("{program} ended before it served: {status}");
+                bail!("{program} ended before it served, with {status}: see {}", log.display());
             }
             ensure!(start.elapsed() < PATIENCE, "{program} does not serve");
             std::thread::sleep(Duration::from_millis(5));
