@@ -80,7 +80,8 @@ pub fn run(case: &Case, plan: &Plan) -> Result<TestResult> {
         .collect();
     let mut output = tail(&said.join("\n"));
     if matches!(outcome, Outcome::Failed(_)) {
-        output.push_str(&format!("\nseed {}; its files are in {}", plan.seed, scratch.display()));
+        let place = scratch.display();
+        output.extend([format!("\nseed {}; its files are in {place}", plan.seed)]);
     } else {
         // Nothing in it is wanted any more; what cannot be removed now is swept by the next run.
         let _left = fs::remove_dir_all(&scratch);
@@ -140,6 +141,6 @@ pub fn isolated(inner: &[OsString]) -> Command {
 pub fn run_inside(name: &str, settings: Settings) -> Result<bool> {
     let verdict = crate::suites::run(name, settings);
     let json = serde_json::to_string(&verdict).context("writing the verdict")?;
-    println!("{}{json}", VERDICT_PREFIX);
+    println!("{VERDICT_PREFIX}{json}");
     Ok(verdict == Verdict::Passed)
 }

@@ -50,6 +50,9 @@ struct Piece {
     seed: u64,
 }
 
+/// Writes until it believes that there is no space.
+type Writer = fn(&Path, &mut fastrand::Rng, &mut Book) -> Result<()>;
+
 /// What one writer left.
 #[derive(Debug, Default)]
 struct Book {
@@ -123,8 +126,7 @@ fn comes_back(target: &dyn Target, wanted: u64, kept: u64) -> Result<()> {
 
 /// Writes until there is no space, all writers at once.
 fn fill(root: &Path, random: &mut fastrand::Rng) -> Result<Vec<Book>> {
-    let writers: [fn(&Path, &mut fastrand::Rng, &mut Book) -> Result<()>; 5] =
-        [large_file, small_files, random_writes, appends_with_fsync, preallocated];
+    let writers: [Writer; 5] = [large_file, small_files, random_writes, appends_with_fsync, preallocated];
     thread::scope(|scope| {
         let working: Vec<_> = writers
             .into_iter()
@@ -143,7 +145,7 @@ fn fill(root: &Path, random: &mut fastrand::Rng) -> Result<Vec<Book>> {
                 })
             })
             .collect();
-        let ended = working.into_iter().map(|writer| writer.join());
+        let ended = working.into_iter().map(thread::ScopedJoinHandle::join);
         ended
             .map(|book| book.unwrap_or_else(|_| bail!("a writer panicked")))
             .collect()
@@ -273,7 +275,7 @@ fn preallocated(directory: &Path, random: &mut fastrand::Rng, book: &mut Book) -
     let path = directory.join("preallocated");
     let Some(file) = create(&path)? else { return Ok(()) };
     let blocks: u64 = 2048;
-    match fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(blocks)? * BLOCK as i64) {
+    match fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(blocks * BLOCK as u64)?) {
         Ok(()) => {}
         Err(Errno::ENOSPC) => return Ok(()),
         Err(error) => return Err(error).context("setting room aside"),

@@ -168,6 +168,9 @@ mod tests {
 
     use super::*;
 
+    /// Changes a tree.
+    type Change = fn(&Path);
+
     fn example(name: &str) -> PathBuf {
         let root = std::env::temp_dir().join(format!("lab-tree-{}-{name}", std::process::id()));
         let _fresh = fs::remove_dir_all(&root);
@@ -180,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_change_of_a_tree_is_told() {
-        let changes: [(&str, fn(&Path)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("content", |root| {
                 let modified = fs::metadata(root.join("d/a")).unwrap().modified().unwrap();
                 fs::write(root.join("d/a"), "two").unwrap();
@@ -192,7 +195,7 @@ mod tests {
                     .unwrap();
             }),
             ("mode", |root| {
-                fs::set_permissions(root.join("d/a"), fs::Permissions::from_mode(0o600)).unwrap()
+                fs::set_permissions(root.join("d/a"), fs::Permissions::from_mode(0o600)).unwrap();
             }),
             ("time", |root| {
                 let file = File::options().write(true).open(root.join("d/a")).unwrap();

@@ -211,8 +211,8 @@ fn wait_for_the_others() -> Result<()> {
         let mut left = 0;
         for entry in fs::read_dir("/proc")?.flatten() {
             // The name and state: "12 (postgres) S …". What has ended but was not waited for is Z.
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            left += usize::from(stat.contains("(postgres)") && !stat.contains("(postgres) Z"));
+            let process = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            left += usize::from(process.contains("(postgres)") && !process.contains("(postgres) Z"));
         }
         if left == 0 {
             return Ok(());

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Name of the attributes that writers set.
 pub(super) const ATTRIBUTE: &str = "user.suite";
@@ -308,14 +308,15 @@ impl State {
         if meta.is_symlink() {
             return Ok(Node::Symlink(fs::read_link(place)?));
         }
-        if !self.files.contains_key(&meta.ino()) {
-            let file = File {
-                content: Arc::new(fs::read(place)?),
-                mode: meta.mode() & 0o7777,
-                attribute: xattr::get(place, ATTRIBUTE)?,
-                modified: Some((meta.mtime(), meta.mtime_nsec())),
-            };
-            self.files.insert(meta.ino(), file);
+        // Of a file with several names each is read: they may not tell the same.
+        let file = File {
+            content: Arc::new(fs::read(place)?),
+            mode: meta.mode() & 0o7777,
+            attribute: xattr::get(place, ATTRIBUTE)?,
+            modified: Some((meta.mtime(), meta.mtime_nsec())),
+        };
+        if let Some(other) = self.files.insert(meta.ino(), file.clone()) {
+            ensure!(other == file, "another name of the same file tells something else");
         }
         Ok(Node::File(meta.ino()))
     }

@@ -10,6 +10,9 @@ use super::model::{How, Node, Op, State};
 use super::recognise;
 use super::workload::{Writer, perform};
 
+/// Damages a tree.
+type Plant = fn(&Path);
+
 struct Place(PathBuf);
 
 impl Place {
@@ -108,10 +111,10 @@ fn what_a_writer_did_is_what_it_says_it_did() {
 
 #[test]
 fn every_planted_fault_is_told() {
-    let faults: [(&str, fn(&Path)); 11] = [
+    let faults: [(&str, Plant); 11] = [
         ("a file is gone", |root| fs::remove_file(root.join("d/c")).unwrap()),
         ("an unlinked file is back", |root| {
-            fs::write(root.join("d/old"), "").unwrap()
+            fs::write(root.join("d/old"), "").unwrap();
         }),
         ("one bit differs", |root| {
             let file = File::options().read(true).write(true).open(root.join("a")).unwrap();
@@ -126,7 +129,7 @@ fn every_planted_fault_is_told() {
             file.write_all_at(&[0; 4096], 8192).unwrap();
         }),
         ("an attribute is gone", |root| {
-            xattr::remove(root.join("d/c"), "user.suite").unwrap()
+            xattr::remove(root.join("d/c"), "user.suite").unwrap();
         }),
         ("the mode is another", |root| {
             fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -121,7 +121,6 @@ fn attempt(state: &State, random: &mut fastrand::Rng) -> Option<Op> {
             path: free(random)?,
             mode: *random.choice([0o600, 0o644, 0o755].iter())?,
         },
-        14..44 => write(state, file(random)?, random)?,
         44..49 => Op::Truncate {
             path: file(random)?,
             length: length(random),
