@@ -7,6 +7,7 @@ pub(crate) mod bench_engine;
 pub(crate) mod bench_fuse;
 pub(crate) mod deb;
 pub(crate) mod demo;
+mod demo_fuse;
 pub(crate) mod doctor;
 pub(crate) mod kernel_debug;
 pub(crate) mod lint;
