@@ -223,7 +223,7 @@ impl Fs {
                 .unwrap_or(usize::MAX)
                 .min(from.len() - written);
             let piece = from.get(written..written + count).unwrap_or_default();
-            match self.write_piece(ino, here, piece, now) {
+            match self.write_piece(ino, here, piece, now, None) {
                 Ok(()) => written += count,
                 Err(error) if written == 0 => return Err(error),
                 Err(_) => return Ok(written),
@@ -232,7 +232,15 @@ impl Fs {
         Ok(written)
     }
 
-    fn write_piece(&self, ino: Ino, at: u64, from: &[u8], now: Timestamp) -> Result<()> {
+    /// Writes what is at most one transaction. `then` becomes part of it: both are done or neither.
+    pub(super) fn write_piece(
+        &self,
+        ino: Ino,
+        at: u64,
+        from: &[u8],
+        now: Timestamp,
+        then: Option<&Op<'_>>,
+    ) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let draft = {
                 let mut core = self.shared.writable()?;
@@ -246,6 +254,7 @@ impl Fs {
                             bytes: from,
                         }];
                         operations.extend(drop_set_ids(ino, &inode, now));
+                        operations.extend(then.cloned());
                         core.perform(&operations)?;
                         return self.shared.request_checkpoint(core);
                     }
@@ -257,7 +266,7 @@ impl Fs {
                 self.spill(ino, now)?;
                 continue;
             };
-            if self.write_blocks(ino, at, from, now, &plan)? {
+            if self.write_blocks(ino, at, from, now, &plan, then)? {
                 return Ok(());
             }
         }
@@ -289,7 +298,7 @@ impl Fs {
                     covered: None,
                 }
             };
-            if self.write_blocks(ino, 0, &[], now, &plan)? {
+            if self.write_blocks(ino, 0, &[], now, &plan, None)? {
                 return Ok(());
             }
         }
@@ -297,7 +306,15 @@ impl Fs {
     }
 
     /// Writes whole blocks elsewhere and puts them into the map. False: the edges changed meanwhile.
-    fn write_blocks(&self, ino: Ino, at: u64, from: &[u8], now: Timestamp, plan: &Plan) -> Result<bool> {
+    fn write_blocks(
+        &self,
+        ino: Ino,
+        at: u64,
+        from: &[u8],
+        now: Timestamp,
+        plan: &Plan,
+        then: Option<&Op<'_>>,
+    ) -> Result<bool> {
         let merged;
         let content = if from.len() as u64 == plan.count * BLOCK_SIZE as u64 {
             from
@@ -315,6 +332,7 @@ impl Fs {
             } else {
                 operations.extend(drop_set_ids(ino, &inode, now));
             }
+            operations.extend(then.cloned());
             for edge in &plan.edges {
                 if core.map(ino, edge.at, 1)?.first() != Some(edge) {
                     return Ok(false);

@@ -59,15 +59,20 @@ impl Fs {
             return Err(Errno::FileTooLarge.into());
         }
         let old = self.changeable(ino)?;
+        let cut = Op::Truncate { ino, size, time: now };
         if size < old {
-            let tail = size % BLOCK;
-            if tail != 0 {
-                self.zero(ino, size, (size - tail + BLOCK).min(old), now)?;
-            }
             // The last step is the truncation's own.
             self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), FileBlock(super::MAX_FILE_BLOCKS), now)?;
+            let tail = size % BLOCK;
+            if tail != 0 && self.is_stored(ino, FileBlock::of(size))? {
+                // What the last block held beyond the end must not come back when the file grows. Zeros and the new size are
+                // one transaction: a crash between them would leave a file of the old size with a hole in it.
+                let count = usize::try_from((BLOCK - tail).min(old - size)).unwrap_or(BLOCK_SIZE);
+                let zeros = [0; BLOCK_SIZE];
+                return self.write_piece(ino, size, zeros.get(..count).unwrap_or_default(), now, Some(&cut));
+            }
         }
-        self.change_bytes(ino, Op::Truncate { ino, size, time: now }, now)
+        self.change_bytes(ino, cut, now)
     }
 
     /// `fallocate`.
@@ -231,15 +236,8 @@ impl Fs {
         let mut at = at;
         while at < end {
             let until = end.min((at / BLOCK + 1) * BLOCK);
-            let (size, stored) = {
-                let mut core = self.core();
-                let size = core.state.inode(ino)?.size;
-                let map = core.map(ino, FileBlock::of(at), 1)?;
-                let stored = !map
-                    .iter()
-                    .all(|extent| matches!(extent.source, Source::Hole | Source::Promised));
-                (size, stored)
-            };
+            let size = self.core().state.inode(ino)?.size;
+            let stored = self.is_stored(ino, FileBlock::of(at))?;
             let until_size = until.min(size);
             if stored && at < until_size {
                 let zeros = [0; BLOCK_SIZE];
@@ -249,6 +247,14 @@ impl Fs {
             at = until;
         }
         Ok(())
+    }
+
+    /// Whether a block of a file holds bytes.
+    fn is_stored(&self, ino: Ino, block: FileBlock) -> Result<bool> {
+        let map = self.core().map(ino, block, 1)?;
+        Ok(!map
+            .iter()
+            .all(|extent| matches!(extent.source, Source::Hole | Source::Promised)))
     }
 
     /// Makes a hole of whole blocks, in steps. One of no blocks notes that the file was changed.

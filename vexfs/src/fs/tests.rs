@@ -231,6 +231,21 @@ fn compressed_files_read_back_and_take_less_space() {
 }
 
 #[test]
+fn a_small_file_does_not_look_like_a_hole() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"small", &file(0o644)).unwrap().ino;
+    assert_eq!(fs.attributes(ino).unwrap().sectors(), 0);
+    fs.write(ino, 0, &pattern(1000, 1), NOW).unwrap();
+    assert_eq!(fs.attributes(ino).unwrap().sectors(), 2);
+    fs.write(ino, 0, &pattern(5000, 1), NOW).unwrap();
+    assert_eq!(fs.attributes(ino).unwrap().sectors(), 16);
+    let hole = fs.create(Ino::ROOT, b"hole", &file(0o644)).unwrap().ino;
+    fs.truncate(hole, 1 << 20, NOW).unwrap();
+    assert_eq!(fs.attributes(hole).unwrap().sectors(), 0);
+}
+
+#[test]
 fn an_open_file_outlives_its_name() {
     let disk = pool(16);
     let fs = open(&disk);
