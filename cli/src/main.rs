@@ -10,12 +10,15 @@
 //! |---|---|
 //! | [`commands`] | one module per command |
 //! | [`place`] | `POOL:/path` |
-//! | [`show`] | text for people, JSON for programs |
+//! | [`served`] | pools that somebody serves |
+//! | [`show`], [`figures`] | text for people, JSON for programs |
 
 #![allow(clippy::doc_markdown, reason = "help texts are for terminals")]
 
 mod commands;
+mod figures;
 mod place;
+mod served;
 mod show;
 
 use std::ffi::OsString;
@@ -23,6 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use vexfs_control::logging;
 
 /// Make, look into, check and grow VexFS pools.
 ///
@@ -34,6 +38,9 @@ struct Cli {
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
+    /// What to log: error, warn, info, debug, trace, off, or directives as warn,vexfs=debug [default: $VEXFS_LOG or error]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -72,21 +79,31 @@ enum Command {
     /// Copy a file or a whole tree inside a pool without copying its blocks
     #[command(visible_alias = "clone")]
     Snapshot(commands::snapshot::Arguments),
+    /// Say how served pools are
+    Status(commands::status::Arguments),
+    /// Watch served pools live
+    Top(commands::top::Arguments),
 }
 
+/// What is logged unless somebody says otherwise: commands say what went wrong themselves.
+const LOG: &str = "error";
+
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("VEXFS_LOG"))
-        .init();
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     match Path::new(&name).file_name().and_then(|name| name.to_str()) {
         Some("mkfs.vexfs") => run(&Cli {
             json: false,
+            log: None,
             command: Command::Mkfs(parse("mkfs.vexfs", words)),
         }),
-        Some("fsck.vexfs") => commands::fsck::run(&parse("fsck.vexfs", words)),
+        Some("fsck.vexfs") => {
+            let arguments = parse("fsck.vexfs", words);
+            match logging::start(None, LOG) {
+                Ok(_) => commands::fsck::run(&arguments),
+                Err(error) => show::failure(&error.into()),
+            }
+        }
         _ => run(&Cli::parse()),
     }
 }
@@ -100,6 +117,9 @@ fn parse<A: clap::Args>(name: &'static str, words: impl Iterator<Item = OsString
 
 fn run(cli: &Cli) -> ExitCode {
     let json = cli.json;
+    if let Err(error) = logging::start(cli.log.as_deref(), LOG) {
+        return show::failure(&error.into());
+    }
     let result = match &cli.command {
         Command::Mkfs(arguments) => commands::mkfs::run(arguments, json),
         Command::Info(arguments) => commands::info::run(arguments, json),
@@ -113,6 +133,8 @@ fn run(cli: &Cli) -> ExitCode {
         Command::Mkdir(arguments) => commands::mkdir::run(arguments),
         Command::Rm(arguments) => commands::rm::run(arguments),
         Command::Snapshot(arguments) => commands::snapshot::run(arguments),
+        Command::Status(arguments) => commands::status::run(arguments, json),
+        Command::Top(arguments) => commands::top::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

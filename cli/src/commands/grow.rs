@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use vexfs::fs::Fs;
 use vexfs::size::Size;
 use vexfs::units::BLOCK_SIZE;
+use vexfs_control::handler::{Call, Grow};
 
-use crate::{place, show};
+use crate::{place, served, show};
 
 /// Make a pool larger. A file grows with it; a device must have grown before. A pool cannot become smaller.
 #[derive(Args)]
@@ -24,6 +25,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let size = |fs: &Fs| Size(fs.statistics().total_blocks * BLOCK_SIZE as u64);
+    if let Some(served) = served::of_pool(&arguments.pool)? {
+        let bytes = arguments.size.0;
+        let grown = served.call(&Call::Grow(Grow { bytes }))?;
+        let size = |name: &str| json!(Size(grown.get(name).and_then(Value::as_u64).unwrap_or(bytes)).to_string());
+        show::table(&[("before", size("before")), ("size", size("size"))], json);
+        return Ok(());
+    }
     let (before, after) = place::change(&arguments.pool, |fs| {
         let before = size(fs);
         if arguments.size < before {

@@ -15,3 +15,5 @@ pub(crate) mod mkfs;
 pub(crate) mod rm;
 pub(crate) mod snapshot;
 pub(crate) mod stat;
+pub(crate) mod status;
+pub(crate) mod top;
