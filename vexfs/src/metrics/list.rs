@@ -248,7 +248,7 @@ impl Snapshot {
             gauge(
                 "vexfs_space_in_flight_bytes",
                 space.in_flight,
-                "Taken by writes that have not ended",
+                "Taken by writes that have not ended, or freed and being discarded",
             ),
         ]
     }

@@ -103,7 +103,7 @@ pub struct SpaceSnapshot {
     pub files: u64,
     /// Superblocks, journal and tables.
     pub system: u64,
-    /// Taken by writes that have not ended.
+    /// Taken by writes that have not ended, or freed and being discarded.
     pub in_flight: u64,
 }
 

@@ -20,8 +20,8 @@ use crate::served;
 
 /// Lines of each part.
 const HEAD: u16 = 2;
-const FIGURES: u16 = 8;
-const THROUGHPUT: u16 = 4;
+const FIGURES: u16 = 10;
+const THROUGHPUT: u16 = 3;
 const FOOT: u16 = 1;
 
 /// See the module.
@@ -125,7 +125,7 @@ fn bar(part: u64, whole: u64, cells: usize) -> String {
 }
 
 fn figures(pool: &Pool) -> Vec<Line<'static>> {
-    const BAR: usize = 20;
+    const BAR: usize = 10;
     let (status, count) = (pool.status(), |name: &str| pool.status().count(name));
     let total = count("vexfs_space_total_bytes");
     let used = total.saturating_sub(count("vexfs_space_free_bytes"));
@@ -142,12 +142,18 @@ fn figures(pool: &Pool) -> Vec<Line<'static>> {
         line(
             "space",
             format!(
-                "{} {} of {} ({}), {} available, {} deferred, {} promised, {} reserved",
+                "{} {} of {} ({}), {} available",
                 bar(used, total, BAR),
                 bytes(used),
                 bytes(total),
                 percent(used, total),
                 bytes(count("vexfs_space_available_bytes")),
+            ),
+        ),
+        line(
+            "",
+            format!(
+                "{} deferred, {} promised, {} reserved",
                 bytes(count("vexfs_space_deferred_bytes")),
                 bytes(count("vexfs_space_promised_bytes")),
                 bytes(count("vexfs_space_reserved_bytes")),
@@ -156,14 +162,21 @@ fn figures(pool: &Pool) -> Vec<Line<'static>> {
         line(
             "journal",
             format!(
-                "{} {} of {} ({}), {}/s in {} transactions/s, {} not durable",
+                "{} {} of {} ({}), {} transactions not durable",
                 bar(journal, capacity, BAR),
                 bytes(journal),
                 bytes(capacity),
                 percent(journal, capacity),
+                count("vexfs_journal_undurable_transactions"),
+            ),
+        ),
+        line(
+            "",
+            format!(
+                "{}/s in {} transactions/s, written in {}",
                 rate(pool, "vexfs_journal_bytes_total"),
                 number(pool.rate("vexfs_journal_transactions_total")),
-                count("vexfs_journal_undurable_transactions"),
+                quantiles(&pool.times("vexfs_journal_write_seconds")),
             ),
         ),
         line(
@@ -182,7 +195,7 @@ fn figures(pool: &Pool) -> Vec<Line<'static>> {
         line(
             "checkpoints",
             format!(
-                "{running}{} so far{}, {} of {} records pending, {}/s written",
+                "{running}{} so far{}, {} of {} records pending",
                 checkpoints.count(),
                 checkpoints
                     .quantile(0.5)
@@ -190,7 +203,6 @@ fn figures(pool: &Pool) -> Vec<Line<'static>> {
                     .unwrap_or_default(),
                 count("vexfs_checkpoint_pending_records"),
                 count("vexfs_checkpoint_limit_records"),
-                rate(pool, "vexfs_checkpoint_bytes_total"),
             ),
         ),
         stalls(pool),
@@ -231,7 +243,7 @@ fn quantiles(times: &Distribution) -> String {
             latency(most),
             latency(times.max())
         ),
-        _ => String::new(),
+        _ => "none".into(),
     }
 }
 
