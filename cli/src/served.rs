@@ -19,19 +19,19 @@ pub(crate) struct Served {
     pub(crate) status: Status,
 }
 
-/// Every pool that is served. A server that does not answer is told on the standard error: it must not hide the others.
-pub(crate) fn all() -> Result<Vec<Served>> {
-    let mut served = Vec::new();
+/// Every pool that is served, and what is wrong with servers that do not answer: they must not hide the others.
+pub(crate) fn all() -> Result<(Vec<Served>, Vec<ClientError>)> {
+    let (mut served, mut silent) = (Vec::new(), Vec::new());
     for socket in place::sockets(&place::directory()?)? {
         let client = Client::new(socket);
         match client.status() {
             Ok(status) => served.push(Served { client, status }),
             // What a killed server left.
             Err(ClientError::NotServed(_)) => {}
-            Err(error) => eprintln!("vexfs-ublk: {error}"),
+            Err(error) => silent.push(error),
         }
     }
-    Ok(served)
+    Ok((served, silent))
 }
 
 /// The one that a socket, a pool, a UUID, a label, or a place below a mount point names.
@@ -42,16 +42,23 @@ pub(crate) fn find(which: &OsStr) -> Result<Served> {
         let status = client.status()?;
         return Ok(Served { client, status });
     }
-    let mut all = all()?;
+    let (mut all, silent) = all()?;
     let found = all.iter().position(|served| is_pool(path, &served.status));
     let found = found.or_else(|| named(&all, which)).or_else(|| mounted(&all, path));
     match found {
         Some(index) => Ok(all.swap_remove(index)),
+        None if !silent.is_empty() => bail!("{}: {}", path.display(), join(&silent)),
         None => bail!(
             "{}: no served pool has this file, mount point, UUID or label; `vexfs-ublk status` lists those that are served",
             path.display()
         ),
     }
+}
+
+/// All of them in one line.
+pub(crate) fn join(errors: &[ClientError]) -> String {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    errors.join("; ")
 }
 
 /// The server of a pool, if it is served by somebody this user may ask.

@@ -294,6 +294,34 @@ fn uuid_of_nobody() -> uuid::Uuid {
 }
 
 #[test]
+fn a_server_that_does_not_answer_does_not_hide_the_others() {
+    let lab = Lab::new();
+    let _pool = lab.serve("one");
+    let mute = lab.sockets().join(place::socket_name(uuid_of_nobody()));
+    let listener = std::os::unix::net::UnixListener::bind(&mute).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3 {
+                use std::io::Write;
+                let (mut stream, _) = listener.accept().unwrap();
+                // Whoever reads a request first would not be as rude.
+                let _ = stream.write_all(b"220 smtp.example.org\r\n\r\n");
+            }
+        });
+        let output = lab.run(&["status"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("one-label"));
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(complaint.contains("makes no sense"), "{complaint}");
+        let frame = lab.ok(&["top", "--once", "-i", "0.05"]);
+        assert!(
+            frame.contains("one-label") && frame.contains("makes no sense"),
+            "{frame}"
+        );
+    });
+}
+
+#[test]
 fn a_filter_that_is_none_is_refused() {
     let lab = Lab::new();
     let told = lab.fails(&["--log", "verbose", "status"]);

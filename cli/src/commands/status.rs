@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use vexfs::metrics::Distribution;
 use vexfs_control::status::{Number, Status};
@@ -37,18 +37,26 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         }
         return Ok(());
     }
-    let all = served::all()?;
+    let (all, silent) = served::all()?;
+    for error in &silent {
+        eprintln!("vexfs-ublk: {error}");
+    }
     if arguments.metrics {
         print!("{}", merged(&all)?);
     } else if json {
         let documents: Vec<&Status> = all.iter().map(|served| &served.status).collect();
         println!("{:#}", serde_json::to_value(documents)?);
-    } else if all.is_empty() {
+    } else if all.is_empty() && silent.is_empty() {
         println!("no pool is served");
     } else {
         print!("{}", table(&all));
     }
-    Ok(())
+    // Each has been told.
+    if silent.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow!("{} of the servers did not answer", silent.len()))
+    }
 }
 
 /// The metrics of several pools as one text: a name may have its `HELP` and `TYPE` only once, and all its values follow.

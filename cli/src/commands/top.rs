@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("top needs a terminal; use --once to print one frame");
     }
     let mut top = Top::default();
-    top.take(look(arguments)?);
+    see(&mut top, look(arguments)?);
     // Also hooks panics, so that whatever ends this leaves the terminal as it was.
     let terminal = ratatui::try_init();
     let ended = terminal
@@ -78,9 +78,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// One frame, of the time between two looks.
 fn once(arguments: &Arguments) -> Result<()> {
     let mut top = Top::default();
-    top.take(look(arguments)?);
+    see(&mut top, look(arguments)?);
     std::thread::sleep(arguments.interval);
-    top.take(look(arguments)?);
+    see(&mut top, look(arguments)?);
     let width = ratatui::crossterm::terminal::size().map_or(ONCE_WIDTH, |(columns, _)| columns.clamp(60, 200));
     for pool in 0..top.pools().len().max(1) {
         top.select(pool);
@@ -104,10 +104,15 @@ fn text(buffer: &Buffer) -> String {
     (area.top()..area.bottom()).map(line).collect()
 }
 
-/// What the servers say now.
-fn look(arguments: &Arguments) -> Result<Vec<Sample>> {
-    let served = match &arguments.which {
-        Some(which) => vec![served::find(which)?],
+/// What the servers say now, and what is wrong with those that say nothing.
+struct Look {
+    samples: Vec<Sample>,
+    silent: Option<String>,
+}
+
+fn look(arguments: &Arguments) -> Result<Look> {
+    let (served, silent) = match &arguments.which {
+        Some(which) => (vec![served::find(which)?], Vec::new()),
         None => served::all()?,
     };
     let at = Instant::now();
@@ -115,7 +120,17 @@ fn look(arguments: &Arguments) -> Result<Vec<Sample>> {
         at,
         status: served.status,
     });
-    Ok(samples.collect())
+    Ok(Look {
+        samples: samples.collect(),
+        silent: (!silent.is_empty()).then(|| served::join(&silent)),
+    })
+}
+
+fn see(top: &mut Top, look: Look) {
+    top.take(look.samples);
+    if let Some(silent) = look.silent {
+        top.complain(silent);
+    }
 }
 
 fn watch(arguments: &Arguments, mut top: Top, mut terminal: DefaultTerminal) -> Result<()> {
@@ -130,7 +145,7 @@ fn watch(arguments: &Arguments, mut top: Top, mut terminal: DefaultTerminal) -> 
     })
 }
 
-fn keep_looking(arguments: &Arguments, looks: &Sender<Result<Vec<Sample>>>, ended: &Receiver<()>) {
+fn keep_looking(arguments: &Arguments, looks: &Sender<Result<Look>>, ended: &Receiver<()>) {
     // Nobody sends anything there: the wait ends early when the other end is gone.
     while ended.recv_timeout(arguments.interval) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
         if looks.send(look(arguments)).is_err() {
@@ -142,13 +157,13 @@ fn keep_looking(arguments: &Arguments, looks: &Sender<Result<Vec<Sample>>>, ende
 /// How long a key or a look may wait to be seen.
 const TICK: Duration = Duration::from_millis(50);
 
-fn interact(top: &mut Top, terminal: &mut DefaultTerminal, news: &Receiver<Result<Vec<Sample>>>) -> Result<()> {
+fn interact(top: &mut Top, terminal: &mut DefaultTerminal, news: &Receiver<Result<Look>>) -> Result<()> {
     let mut changed = true;
     loop {
         for look in news.try_iter() {
             match look {
-                Ok(samples) => top.take(samples),
-                Err(error) => top.complain(&error),
+                Ok(look) => see(top, look),
+                Err(error) => top.complain(format!("{error:#}")),
             }
             changed = true;
         }

@@ -157,6 +157,8 @@ const fn reason(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn status(bytes: &[u8]) -> u16 {
@@ -209,6 +211,21 @@ mod tests {
         many.extend(b"a: b\r\n".repeat(MAX_HEADERS + 1));
         many.extend(b"\r\n");
         assert_eq!(status(&many), 431);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_request_larger_than_its_bounds(
+            start in prop::sample::select(vec!["", "GET / HTTP/1.1\r\n", "POST /x HTTP/1.1\r\ncontent-length: 3\r\n"]),
+            rest in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b':'), any::<u8>()], 0..200),
+        ) {
+            let bytes = [start.as_bytes(), &rest].concat();
+            match parse(&bytes) {
+                Ok(Some(request)) => prop_assert!(request.body.len() <= MAX_BODY && request.path.len() <= MAX_HEAD),
+                Ok(None) => {}
+                Err(refusal) => prop_assert!((400..600).contains(&refusal.status) && !refusal.message.is_empty()),
+            }
+        }
     }
 
     #[test]

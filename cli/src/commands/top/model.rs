@@ -98,8 +98,8 @@ impl Top {
     }
 
     /// A look that failed. What was seen before stays.
-    pub(crate) fn complain(&mut self, error: &anyhow::Error) {
-        self.trouble = Some(format!("{error:#}"));
+    pub(crate) fn complain(&mut self, trouble: String) {
+        self.trouble = Some(trouble);
     }
 
     pub(crate) fn trouble(&self) -> Option<&str> {

@@ -573,7 +573,7 @@ mod tests {
             .insert("vexfs_data_checksum_failures_total".into(), number(3));
         look.status.metrics.insert("vexfs_pool_failed".into(), number(1));
         top.take(vec![look]);
-        top.complain(&anyhow::anyhow!("the server did not answer in time"));
+        top.complain("the server did not answer in time".into());
         let screen = screen(&top, 120, 24);
         for text in ["3 reads met damage", "the pool failed", "did not answer in time"] {
             assert!(screen.contains(text), "{text}: {screen}");
