@@ -40,7 +40,9 @@ impl Scene {
             symlink(env!("CARGO_BIN_EXE_vexfs-ublk"), &program).unwrap();
         }
         let here = self.directory.path();
-        Command::new(program).current_dir(here).args(words).output().unwrap()
+        let mut command = Command::new(program);
+        command.env("VEXFS_RUNTIME_DIR", here.join("run"));
+        command.current_dir(here).args(words).output().unwrap()
     }
 
     fn ok(&self, name: &str, words: &[&str]) -> String {

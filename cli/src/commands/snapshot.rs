@@ -6,11 +6,12 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
+use vexfs_control::handler::{Call, Copy};
 
 use crate::failure::failed;
 use crate::place::{self, Place};
-use crate::show;
+use crate::{served, show};
 
 /// Copy a file or a whole tree inside a pool without copying its blocks.
 ///
@@ -40,14 +41,28 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
             "use cp",
         ));
     }
+    let shown = copy.shown();
+    let tell = |inode: Option<u64>| {
+        if json {
+            show::document(json!({"path": shown, "inode": inode}));
+        }
+    };
+    if let Some(served) = served::of_pool(&source.pool)? {
+        let path = |place: &Place| {
+            let path = String::from_utf8(place.path.clone());
+            path.with_context(|| format!("{}: the server takes only names that are UTF-8", place.shown()))
+        };
+        let (source, copy) = (path(&source)?, path(&copy)?);
+        let made = served.call(&Call::Clone(Copy { source, copy }))?;
+        tell(made.get("inode").and_then(Value::as_u64));
+        return Ok(());
+    }
     let made = place::change(&source.pool, |fs| {
         let found = source.find(fs)?;
         let (parent, name) = copy.parent(fs)?;
         fs.clone_tree(found.ino, parent, &name, place::now())
             .with_context(|| format!("copying {} to {}", source.shown(), copy.shown()))
     })?;
-    if json {
-        show::document(json!({"path": copy.shown(), "inode": made.ino.0}));
-    }
+    tell(Some(made.ino.0));
     Ok(())
 }

@@ -188,6 +188,12 @@ impl Fs {
             let blocks = extents.iter().map(|extent| extent.count).sum();
             let checked = read.is_ok() && extents.iter().all(is_checked);
             if checked || self.core().map(ino, first, blocks)? == extents {
+                let meter = &self.shared.metrics.data;
+                match &read {
+                    Ok(()) => meter.read_bytes.add(length as u64),
+                    Err(Error::Damaged(_)) => meter.damaged_reads.increment(),
+                    Err(_) => {}
+                }
                 return read.map(|()| length).map_err(|error| in_file(ino, error));
             }
         }
@@ -203,6 +209,9 @@ impl Fs {
             let bytes = (extent.count * BLOCK_SIZE as u64 - offset).min(rest.len() as u64);
             let (now, later) = rest.split_at_mut(usize::try_from(bytes).unwrap_or(usize::MAX));
             read_extent(&*self.shared.disk, extent, offset, now)?;
+            if matches!(extent.source, Source::Packed(..)) {
+                self.shared.metrics.data.decompressions.increment();
+            }
             at += bytes;
             rest = later;
         }
@@ -224,7 +233,10 @@ impl Fs {
                 .min(from.len() - written);
             let piece = from.get(written..written + count).unwrap_or_default();
             match self.write_piece(ino, here, piece, now, None) {
-                Ok(()) => written += count,
+                Ok(()) => {
+                    self.shared.metrics.data.written_bytes.add(count as u64);
+                    written += count;
+                }
                 Err(error) if written == 0 => return Err(error),
                 Err(_) => return Ok(written),
             }
@@ -360,6 +372,9 @@ impl Fs {
             let offset = usize::try_from(edge.at.byte_at() - plan.at.byte_at()).unwrap_or(usize::MAX);
             if let Some(block) = merged.get_mut(offset..offset + BLOCK_SIZE) {
                 read_extent(&*self.shared.disk, edge, 0, block)?;
+                if matches!(edge.source, Source::Packed(..)) {
+                    self.shared.metrics.data.decompressions.increment();
+                }
             }
         }
         let offset = usize::try_from(at - plan.at.byte_at()).unwrap_or(usize::MAX);
@@ -427,6 +442,7 @@ impl Fs {
                 let checksum = Crc::of(&packed);
                 packed.resize(bytes.div_ceil(BLOCK_SIZE) * BLOCK_SIZE, 0);
                 let runs = self.store_blocks(plan, &packed, stored)?;
+                self.shared.metrics.data.compressions.increment();
                 stored.operations.push(Op::WritePacked {
                     ino: stored.ino,
                     at,

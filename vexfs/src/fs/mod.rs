@@ -16,7 +16,7 @@
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount`, `replay` | opening: tables, journal, and what a crash left |
-//! | `inspect` | what a scrub asks |
+//! | `inspect`, `measure` | what a scrub asks; numbers about an open pool |
 //! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
 mod admin;
@@ -27,6 +27,7 @@ mod engine;
 pub(crate) mod file;
 mod inspect;
 mod layout;
+mod measure;
 pub(crate) mod mount;
 pub mod name;
 mod namespace;
@@ -40,9 +41,10 @@ mod tree;
 mod xattr;
 
 pub use directory::{DirectoryEntry, Listing};
-pub use engine::{Fs, Statistics};
+pub use engine::Fs;
 pub use file::{Extent, Source};
 pub use layout::{Preallocation, Seek};
+pub use measure::Statistics;
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
 
