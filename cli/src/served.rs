@@ -4,13 +4,17 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use vexfs_control::client::{Client, ClientError};
-use vexfs_control::place;
+use vexfs_control::place as sockets;
 use vexfs_control::status::Status;
+
+use crate::failure::failed;
+use crate::place::Place;
 
 /// A server, and what it said.
 #[derive(Debug, Clone)]
@@ -22,7 +26,7 @@ pub(crate) struct Served {
 /// Every pool that is served, and what is wrong with servers that do not answer: they must not hide the others.
 pub(crate) fn all() -> Result<(Vec<Served>, Vec<ClientError>)> {
     let (mut served, mut silent) = (Vec::new(), Vec::new());
-    for socket in place::sockets(&place::directory()?)? {
+    for socket in sockets::sockets(&sockets::directory()?)? {
         let client = Client::new(socket);
         match client.status() {
             Ok(status) => served.push(Served { client, status }),
@@ -44,7 +48,9 @@ pub(crate) fn find(which: &OsStr) -> Result<Served> {
     }
     let (mut all, silent) = all()?;
     let found = all.iter().position(|served| is_pool(path, &served.status));
-    let found = found.or_else(|| named(&all, which)).or_else(|| mounted(&all, path));
+    let found = found
+        .or_else(|| named(&all, which))
+        .or_else(|| mounted(&all, &fs::canonicalize(path).ok()?));
     match found {
         Some(index) => Ok(all.swap_remove(index)),
         None if !silent.is_empty() => bail!("{}: {}", path.display(), join(&silent)),
@@ -63,10 +69,10 @@ pub(crate) fn join(errors: &[ClientError]) -> String {
 
 /// The server of a pool, if it is served by somebody this user may ask.
 pub(crate) fn of_pool(pool: &Path) -> Result<Option<Served>> {
-    let Ok(directory) = place::directory() else {
+    let Ok(directory) = sockets::directory() else {
         return Ok(None);
     };
-    for socket in place::sockets(&directory)? {
+    for socket in sockets::sockets(&directory)? {
         let client = Client::new(socket);
         // A server that does not answer has its pool locked, if it is this one: opening that says so.
         let Ok(status) = client.status() else { continue };
@@ -99,9 +105,40 @@ fn named(all: &[Served], which: &OsStr) -> Option<usize> {
     by(&|status| status.pool.uuid == which).or_else(|| by(&|status| status.pool.label == which))
 }
 
-/// The innermost mount point that a path is at or below.
+/// What a path below a mount point is in its pool. The last name need not be there.
+pub(crate) fn place(path: &Path) -> Result<Place> {
+    let absolute = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if fs::symlink_metadata(path).is_err() => {
+            let here = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            fs::canonicalize(here).map(|parent| parent.join(name))
+        }
+        _ => fs::canonicalize(path),
+    };
+    let absolute = absolute.with_context(|| path.display().to_string())?;
+    let (all, _) = all()?;
+    let found = mounted(&all, &absolute).and_then(|index| all.get(index));
+    let found = found.and_then(|served| {
+        let facts = &served.status.server.facts;
+        let inside = absolute.strip_prefix(facts.mount_point.as_ref()?).ok()?;
+        Some(Place {
+            pool: PathBuf::from(&facts.pool),
+            path: [b"/", inside.as_os_str().as_bytes()].concat(),
+        })
+    });
+    found.ok_or_else(|| {
+        failed(
+            format!("{} is in no mounted pool", path.display()),
+            "write POOL:/path, or a path below the mount point of a pool",
+        )
+    })
+}
+
+/// The innermost mount point that an absolute path is at or below.
 fn mounted(all: &[Served], path: &Path) -> Option<usize> {
-    let path = fs::canonicalize(path).ok()?;
     let points = all.iter().enumerate().filter_map(|(index, served)| {
         let point = PathBuf::from(served.status.server.facts.mount_point.as_ref()?);
         let depth = point.components().count();

@@ -2,7 +2,8 @@
 
 //! Copying inside a pool without copying blocks.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -23,18 +24,23 @@ use crate::{served, show};
 
 Examples:
   vexfs-ublk snapshot pool.img:/photos pool.img:/photos-before
+  vexfs-ublk snapshot /mnt/photos /mnt/photos-before
   vexfs-ublk clone pool.img:/notes.txt pool.img:/notes-draft.txt
   vexfs-ublk rm -r pool.img:/photos"
 )]
 pub(crate) struct Arguments {
-    /// POOL:/path of what to copy
+    /// POOL:/path of what to copy, or a path below the mount point of a pool
     source: OsString,
-    /// POOL:/path of the copy; must not exist
+    /// The copy, in the same pool; must not exist
     copy: OsString,
 }
 
+fn place_of(text: &OsStr) -> Result<Place> {
+    Place::split(text).map_or_else(|| served::place(Path::new(text)), Ok)
+}
+
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
-    let (source, copy) = (Place::required(&arguments.source)?, Place::required(&arguments.copy)?);
+    let (source, copy) = (place_of(&arguments.source)?, place_of(&arguments.copy)?);
     if !place::same_file(&source.pool, &copy.pool) {
         return Err(failed(
             format!("{} and {} are in two pools", source.shown(), copy.shown()),

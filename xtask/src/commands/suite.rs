@@ -62,7 +62,11 @@ pub(crate) fn run_all(cases: &[Case], choice: &Choice, reporter: &mut Reporter) 
     tools::ensure(cases, choice.on)?;
     // The ordinary run is the same each time; the long one looks elsewhere each time, and its seed is short enough to be typed.
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let chosen = if choice.full { clock.as_secs() % 1_000_000 } else { ORDINARY_SEED };
+    let chosen = if choice.full {
+        clock.as_secs() % 1_000_000
+    } else {
+        ORDINARY_SEED
+    };
     let seed = choice.seed.unwrap_or(chosen);
     println!("suites on {}, seed {seed}", choice.on.name());
     let plan = Plan {
