@@ -215,3 +215,22 @@ fn many_threads_find_what_each_of_them_left() {
     assert_sound(Arc::clone(&disk)).unwrap();
     expect(&open(&disk));
 }
+
+#[test]
+fn a_pool_that_rests_has_an_empty_journal() {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(64 << 20));
+    format_disk(&*disk, &FormatOptions::default(), &Seeds::from_number(5), &Host::this()).unwrap();
+    let fs = open(&disk);
+    for number in 0..100 {
+        fs.create(Ino::ROOT, format!("f{number}").as_bytes(), &new(Kind::File))
+            .unwrap();
+    }
+    let used = || fs.measure(LONG_ENOUGH).unwrap().journal.used;
+    assert!(used() > 0);
+    let begin = Instant::now();
+    while used() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{} bytes are left", used());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    fs.close().unwrap();
+}

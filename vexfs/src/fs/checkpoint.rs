@@ -32,6 +32,9 @@ use super::record::{
 use crate::data::row::Row;
 use crate::space::shared::References;
 
+/// How long nothing changes before the tables are brought up to date although nobody needs it yet.
+const REST: Duration = Duration::from_secs(5);
+
 /// Steps of compaction that share one commit.
 const STEPS_PER_COMMIT: usize = 16;
 
@@ -323,12 +326,13 @@ impl Drop for Checkpointer {
 }
 
 fn run(worker: &Weak<Shared>) {
+    let mut rest = Rest::default();
     while let Some(shared) = worker.upgrade() {
         let mut core = shared.core.lock();
         if core.stopping {
             return;
         }
-        if !core.wants_checkpoint() {
+        if !core.wants_checkpoint() && !rest.is_worth_a_checkpoint(&core) {
             let timed_out = !core.wants_sync() && shared.wanted.wait_for(&mut core, FLUSH_INTERVAL).timed_out();
             if timed_out || core.wants_sync() {
                 flush_old(&shared, core);
@@ -338,6 +342,26 @@ fn run(worker: &Weak<Shared>) {
         drop(core);
         // What went wrong is logged where it did, and the pool's mode says so.
         drop(shared.checkpoint());
+    }
+}
+
+/// Since when nothing has changed. What the journal holds then goes into the tables: room that is kept for that comes back,
+/// and the next opening has nothing to replay.
+#[derive(Default)]
+struct Rest {
+    newest: Seq,
+    since: Option<Instant>,
+}
+
+impl Rest {
+    fn is_worth_a_checkpoint(&mut self, core: &Core) -> bool {
+        let newest = core.journal.written();
+        if self.newest != newest || self.since.is_none() {
+            (self.newest, self.since) = (newest, Some(Instant::now()));
+        }
+        core.mode == Mode::Writable
+            && core.journal.used() > 0
+            && self.since.is_some_and(|since| since.elapsed() >= REST)
     }
 }
 
