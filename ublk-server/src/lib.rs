@@ -10,6 +10,7 @@
 //! | [`device`] | a device's life: add, start, watch, stop, delete. One thread owns it |
 //! | `queue` | one thread per hardware queue: an `io_uring` and an async task per tag |
 //! | `request`, `buffer` | the driver's view of one request turned into a checked [`Request`] and owned memory |
+//! | [`features`] | what the driver of this machine can do |
 //! | [`signals`] | SIGTERM, SIGINT and SIGHUP as something to wait for, without a signal handler |
 //!
 //! # Contract
@@ -29,6 +30,7 @@ mod buffer;
 mod control;
 pub mod device;
 pub mod error;
+pub mod features;
 mod map;
 pub mod options;
 mod queue;
