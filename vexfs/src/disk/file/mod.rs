@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, Flock, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, Flock, OFlag, fallocate, fcntl};
 use nix::libc;
 
 use super::{Disk, check_bounds};
@@ -239,6 +239,21 @@ impl FileDisk {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Another descriptor of the same file, with flags of its own (`O_DIRECT`). The lock stays with this disk, which must
+    /// therefore outlive it; what goes through it counts for [`Disk::sync`] as well.
+    pub fn reopen(&self, flags: i32) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(self.access == Access::ReadWrite);
+        let file = options.custom_flags(flags | libc::O_NONBLOCK).open(&self.path)?;
+        if identity_of(&file.metadata()?) != self.identity()? {
+            return Err(io::Error::other("the path now names another file"));
+        }
+        // Only opening was not to wait. Left on, io_uring would fail what cannot be done at once.
+        let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
+        fcntl(&file, FcntlArg::F_SETFL(flags))?;
+        Ok(file)
     }
 
     /// One block through a descriptor of its own that passes by the page cache, for what other machines write too.

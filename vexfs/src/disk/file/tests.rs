@@ -127,6 +127,22 @@ fn after_a_failed_sync_no_sync_succeeds() {
 }
 
 #[test]
+fn a_second_descriptor_reaches_the_same_file_and_no_other() {
+    let path = Scratch::new();
+    let disk = FileDisk::create(path.path(), SIZE).unwrap();
+    let again = disk.reopen(0).unwrap();
+    again.write_all_at(b"there", 4096).unwrap();
+    let mut read = [0; 5];
+    disk.read(4096, &mut read).unwrap();
+    assert_eq!(&read, b"there");
+    let flags = OFlag::from_bits_retain(fcntl(&again, FcntlArg::F_GETFL).unwrap());
+    assert!(!flags.contains(OFlag::O_NONBLOCK));
+    std::fs::remove_file(path.path()).unwrap();
+    std::fs::write(path.path(), b"another").unwrap();
+    assert!(disk.reopen(0).is_err());
+}
+
+#[test]
 fn the_direct_block_sees_writes_made_elsewhere() {
     let path = Scratch::new();
     let disk = FileDisk::create(path.path(), SIZE).unwrap();
