@@ -21,7 +21,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -204,6 +204,11 @@ impl Device {
         let describe = |device: &mut UblkDev| {
             device.tgt.dev_size = limits.size.get();
             device.tgt.params = driver_params(limits, device.dev_info.max_io_buf_bytes);
+            // The first is the channel's.
+            for (place, file) in device.tgt.fds.iter_mut().skip(1).zip(target.files()) {
+                *place = file.as_raw_fd();
+                device.tgt.nr_fds += 1;
+            }
             Ok(())
         };
         let channel = UblkDev::new(target.name().to_owned(), describe, &self.ctrl).map_err(|error| Error::Channel {

@@ -10,6 +10,7 @@
 //! | [`device`] | a device's life: add, start, watch, stop, delete. One thread owns it |
 //! | `queue` | one thread per hardware queue: an `io_uring` and an async task per tag |
 //! | `request`, `buffer` | the driver's view of one request turned into a checked [`Request`] and owned memory |
+//! | `ring` | operations that targets put on the queue's `io_uring` |
 //! | [`features`] | what the driver of this machine can do |
 //! | [`signals`] | SIGTERM, SIGINT and SIGHUP as something to wait for, without a signal handler |
 //!
@@ -35,6 +36,7 @@ mod map;
 pub mod options;
 mod queue;
 mod request;
+mod ring;
 pub mod signals;
 pub mod target;
 pub mod units;

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The command line of `vexfs-ublkd`.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+use ublk_server::options::Options;
+use ublk_server::target::WriteCache;
+use ublk_server::units::{BlockSize, Bytes};
+
+/// What a RAM disk or null device is if nothing else is said.
+const DEFAULT_SIZE: Bytes = Bytes::new(1 << 30);
+
+/// Serve a block device from user space until SIGTERM.
+#[derive(Debug, Parser)]
+#[command(name = "vexfs-ublkd", version, about)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// What stands behind the device.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TargetArgs {
+    /// What stands behind the device
+    #[arg(long = "target", value_enum, value_name = "TARGET")]
+    kind: TargetKind,
+    /// Size of a null or mem device: bytes, or a number with a unit, as in 512M [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Bytes>,
+    /// The file or block device behind a loop device
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// Let a loop device go through the page cache although its file takes direct I/O
+    #[arg(long)]
+    buffered: bool,
+    /// Logical block size: 512 or 4096 [default: 512, or what the file takes]
+    #[arg(long, value_name = "BYTES")]
+    block_size: Option<BlockSize>,
+    /// Whether a null or mem device claims to need flushes; it does what flushes cost, nothing is written anywhere
+    /// [default: none]
+    #[arg(long, value_enum)]
+    write_cache: Option<WriteCacheKind>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConnectionArgs {
+    /// Hardware queues, each with a thread [default: one per processor, at most 4]
+    #[arg(long, value_name = "N")]
+    queues: Option<u16>,
+    /// Requests in flight per queue [default: 128]
+    #[arg(long, value_name = "N")]
+    depth: Option<u16>,
+    /// Largest request [default: 512KiB]
+    #[arg(long, value_name = "SIZE")]
+    io_size: Option<Bytes>,
+    /// The N of /dev/ublkbN [default: the first one free]
+    #[arg(long, value_name = "N")]
+    id: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TargetKind {
+    /// Completes everything and stores nothing: measures the transport
+    Null,
+    /// A RAM disk
+    Mem,
+    /// A file or block device
+    Loop,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WriteCacheKind {
+    /// No flushes are sent
+    None,
+    /// Flushes are sent
+    Flush,
+    /// Flushes are sent, and FUA writes as such
+    Fua,
+}
+
+/// A target that was asked for, with all that belongs to it and nothing else.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Null(Plain),
+    Mem(Plain),
+    Loop {
+        file: PathBuf,
+        buffered: bool,
+        block_size: Option<BlockSize>,
+    },
+}
+
+/// A device that only exists in memory.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    pub(crate) size: Bytes,
+    pub(crate) block_size: BlockSize,
+    pub(crate) write_cache: WriteCache,
+}
+
+impl From<WriteCacheKind> for WriteCache {
+    fn from(kind: WriteCacheKind) -> Self {
+        match kind {
+            WriteCacheKind::None => Self::WriteThrough,
+            WriteCacheKind::Flush => Self::Flush,
+            WriteCacheKind::Fua => Self::FlushAndFua,
+        }
+    }
+}
+
+impl Args {
+    pub(crate) fn options(&self) -> Options {
+        let (asked, defaults) = (&self.connection, Options::default());
+        Options {
+            id: asked.id,
+            queues: asked.queues.unwrap_or(defaults.queues),
+            depth: asked.depth.unwrap_or(defaults.depth),
+            io_size: asked.io_size.unwrap_or(defaults.io_size),
+        }
+    }
+}
+
+impl TargetArgs {
+    /// What was asked for; a usage error if it does not fit together.
+    pub(crate) fn wanted(&self) -> Result<Wanted, clap::Error> {
+        let given = [
+            ("--size", self.size.is_some(), &[TargetKind::Null, TargetKind::Mem][..]),
+            (
+                "--write-cache",
+                self.write_cache.is_some(),
+                &[TargetKind::Null, TargetKind::Mem],
+            ),
+            ("--file", self.file.is_some(), &[TargetKind::Loop]),
+            ("--buffered", self.buffered, &[TargetKind::Loop]),
+        ];
+        for (option, given, kinds) in given {
+            if given && !kinds.contains(&self.kind) {
+                let text = format!("{option} does not go with --target {}", self.kind.name());
+                return Err(usage(ErrorKind::ArgumentConflict, text));
+            }
+        }
+        let plain = || Plain {
+            size: self.size.unwrap_or(DEFAULT_SIZE),
+            block_size: self.block_size.unwrap_or(BlockSize::B512),
+            write_cache: self.write_cache.unwrap_or(WriteCacheKind::None).into(),
+        };
+        Ok(match self.kind {
+            TargetKind::Null => Wanted::Null(plain()),
+            TargetKind::Mem => Wanted::Mem(plain()),
+            TargetKind::Loop => Wanted::Loop {
+                file: self.needed("--file PATH", self.file.as_ref())?,
+                buffered: self.buffered,
+                block_size: self.block_size,
+            },
+        })
+    }
+
+    fn needed<T: Clone>(&self, option: &str, value: Option<&T>) -> Result<T, clap::Error> {
+        let missing = || {
+            let text = format!("--target {} needs {option}", self.kind.name());
+            usage(ErrorKind::MissingRequiredArgument, text)
+        };
+        value.cloned().ok_or_else(missing)
+    }
+}
+
+impl TargetKind {
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+fn usage(kind: ErrorKind, text: String) -> clap::Error {
+    Args::command().error(kind, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["vexfs-ublkd"].into_iter().chain(arguments.split_whitespace()))
+    }
+
+    fn wanted(arguments: &str) -> Result<Wanted, clap::Error> {
+        parse(arguments)?.target.wanted()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_reaches_its_place() {
+        let line =
+            "--target mem --size 64M --queues 2 --depth 16 --io-size 1MiB --block-size 4096 --id 7 --write-cache fua";
+        let plain = Plain {
+            size: Bytes::new(64 << 20),
+            block_size: BlockSize::B4096,
+            write_cache: WriteCache::FlushAndFua,
+        };
+        assert_eq!(wanted(line).unwrap(), Wanted::Mem(plain));
+        let options = Options {
+            id: Some(7),
+            queues: 2,
+            depth: 16,
+            io_size: Bytes::new(1 << 20),
+        };
+        assert_eq!(parse(line).unwrap().options(), options);
+        let looped = |buffered, block_size| Wanted::Loop {
+            file: "/a".into(),
+            buffered,
+            block_size,
+        };
+        assert_eq!(wanted("--target loop --file /a").unwrap(), looped(false, None));
+        let line = "--target loop --file /a --buffered --block-size 512";
+        assert_eq!(wanted(line).unwrap(), looped(true, Some(BlockSize::B512)));
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for wrong in [
+            "--target disk",
+            "--target null --size 1.5G",
+            "--target null --block-size 1024",
+            "--target null --queues -1",
+            "--target null --id -1",
+            "",
+            "--target loop",
+            "--target loop --file a --size 1G",
+            "--target loop --file a --write-cache fua",
+            "--target mem --file a",
+            "--target null --buffered",
+        ] {
+            let error = wanted(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+}
