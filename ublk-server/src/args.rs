@@ -2,6 +2,7 @@
 
 //! The command line of `vexfs-ublkd`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -38,7 +39,13 @@ pub(crate) struct TargetArgs {
     /// Let a loop device go through the page cache although its file takes direct I/O
     #[arg(long)]
     buffered: bool,
-    /// Logical block size: 512 or 4096 [default: 512, or what the file takes]
+    /// The pool behind a volume device
+    #[arg(long, value_name = "PATH")]
+    pool: Option<PathBuf>,
+    /// The file in the pool, as a path from its root
+    #[arg(long, value_name = "PATH")]
+    volume: Option<OsString>,
+    /// Logical block size: 512 or 4096; of a volume always 4096 [default: 512, or what the file takes]
     #[arg(long, value_name = "BYTES")]
     block_size: Option<BlockSize>,
     /// Whether a null or mem device claims to need flushes; it does what flushes cost, nothing is written anywhere
@@ -71,6 +78,8 @@ enum TargetKind {
     Mem,
     /// A file or block device
     Loop,
+    /// A file of a pool
+    Volume,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,6 +101,10 @@ pub(crate) enum Wanted {
         file: PathBuf,
         buffered: bool,
         block_size: Option<BlockSize>,
+    },
+    Volume {
+        pool: PathBuf,
+        path: OsString,
     },
 }
 
@@ -137,6 +150,13 @@ impl TargetArgs {
             ),
             ("--file", self.file.is_some(), &[TargetKind::Loop]),
             ("--buffered", self.buffered, &[TargetKind::Loop]),
+            ("--pool", self.pool.is_some(), &[TargetKind::Volume]),
+            ("--volume", self.volume.is_some(), &[TargetKind::Volume]),
+            (
+                "--block-size 512",
+                self.block_size == Some(BlockSize::B512),
+                &[TargetKind::Null, TargetKind::Mem, TargetKind::Loop],
+            ),
         ];
         for (option, given, kinds) in given {
             if given && !kinds.contains(&self.kind) {
@@ -156,6 +176,10 @@ impl TargetArgs {
                 file: self.needed("--file PATH", self.file.as_ref())?,
                 buffered: self.buffered,
                 block_size: self.block_size,
+            },
+            TargetKind::Volume => Wanted::Volume {
+                pool: self.needed("--pool PATH", self.pool.as_ref())?,
+                path: self.needed("--volume PATH", self.volume.as_ref())?,
             },
         })
     }
@@ -223,6 +247,11 @@ mod tests {
         assert_eq!(wanted("--target loop --file /a").unwrap(), looped(false, None));
         let line = "--target loop --file /a --buffered --block-size 512";
         assert_eq!(wanted(line).unwrap(), looped(true, Some(BlockSize::B512)));
+        let volume = Wanted::Volume {
+            pool: "/p".into(),
+            path: "/v".into(),
+        };
+        assert_eq!(wanted("--target volume --pool /p --volume /v").unwrap(), volume);
     }
 
     #[test]
@@ -239,6 +268,10 @@ mod tests {
             "--target loop --file a --write-cache fua",
             "--target mem --file a",
             "--target null --buffered",
+            "--target volume --pool /p",
+            "--target volume --volume /v",
+            "--target volume --pool /p --volume /v --block-size 512",
+            "--target loop --file a --pool /p",
         ] {
             let error = wanted(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong:?}");

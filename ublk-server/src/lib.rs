@@ -11,6 +11,7 @@
 //! | `queue` | one thread per hardware queue: an `io_uring` and an async task per tag |
 //! | `request`, `buffer` | the driver's view of one request turned into a checked [`Request`] and owned memory |
 //! | `ring` | operations that targets put on the queue's `io_uring` |
+//! | `helpers` | threads for what would make a queue wait |
 //! | [`features`] | what the driver of this machine can do |
 //! | [`signals`] | SIGTERM, SIGINT and SIGHUP as something to wait for, without a signal handler |
 //!
@@ -32,6 +33,7 @@ mod control;
 pub mod device;
 pub mod error;
 pub mod features;
+mod helpers;
 mod map;
 pub mod options;
 mod queue;

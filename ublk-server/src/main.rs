@@ -23,7 +23,7 @@ use tracing_subscriber::filter::LevelFilter;
 use ublk_server::device::{Device, Wake};
 use ublk_server::options::Options;
 use ublk_server::signals::StopSignals;
-use ublk_server::target::{Loop, LoopError, Mem, MemError, Null, Target};
+use ublk_server::target::{Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError};
 
 /// Anything that ends the server early.
 #[derive(Debug, Error)]
@@ -34,6 +34,10 @@ enum Failure {
     Mem(#[from] MemError),
     #[error(transparent)]
     Loop(#[from] LoopError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("cannot leave the pool clean: {0}; nothing written is lost, the next opening replays its journal")]
+    Close(vexfs::error::Error),
     #[error("cannot block and receive signals: {0}")]
     Signals(Errno),
     #[error("cannot wait for signals: {0}")]
@@ -80,6 +84,13 @@ fn run(args: &Args, wanted: Wanted) -> Result<(), Failure> {
             buffered,
             block_size,
         } => serve(Loop::open(&file, block_size, buffered)?, &options, &signals),
+        Wanted::Volume { pool, path } => {
+            let volume = Volume::open(&pool, &path)?;
+            let fs = volume.pool();
+            let served = serve(volume, &options, &signals);
+            let closed = fs.close().map_err(Failure::Close);
+            served.and(closed)
+        }
     }
 }
 

@@ -7,10 +7,13 @@
 //! The kernel reads and writes the memory an operation names until the operation has completed, whatever becomes of the
 //! future that waits for it. So whatever names memory here is `unsafe`: whoever calls it owes that memory for that long.
 //!
-//! The data of a request is safe to name: its buffer is leaked, not freed, when its task ends before the target did (see
-//! [`crate::buffer`]).
+//! - The data of a request is safe to name: its buffer is leaked, not freed, when its task ends before the target did (see
+//!   [`crate::buffer`]).
+//! - Memory of a target's own is put into [`Pinned`] first, with the same effect.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 
 use io_uring::{opcode, squeue, types};
 use libublk::UblkUringData;
@@ -27,6 +30,35 @@ thread_local! {
 
 /// How often an operation that the kernel could not do at once is tried again before it counts as failed.
 const TRIES: u32 = 64;
+
+/// Something whose memory operations name. Dropping it leaks it, since they may still be under way.
+#[derive(Debug)]
+pub(crate) struct Pinned<T>(ManuallyDrop<T>);
+
+impl<T> Pinned<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+
+    /// To be called when every operation has completed.
+    pub(crate) fn release(self) -> T {
+        ManuallyDrop::into_inner(self.0)
+    }
+}
+
+impl<T> Deref for Pinned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Pinned<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
 
 /// Fills the buffer from a byte of a registered file, or fails as a whole: with EIO if the file ends before.
 ///

@@ -17,6 +17,7 @@
 mod r#loop;
 mod mem;
 mod null;
+mod volume;
 
 use std::future::Future;
 use std::os::fd::BorrowedFd;
@@ -28,6 +29,7 @@ use thiserror::Error;
 pub use self::r#loop::{Loop, LoopError};
 pub use self::mem::{Mem, MemError};
 pub use self::null::Null;
+pub use self::volume::{Volume, VolumeError};
 use crate::units::{BlockSize, ByteRange, Bytes};
 
 /// What a block device does to requests.

@@ -4,6 +4,7 @@
 
 mod looped;
 mod server;
+mod volume;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

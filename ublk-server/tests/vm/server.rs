@@ -21,12 +21,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        Self::spawn(Command::new(SERVER).args(arguments))
+    }
+
+    /// Starts what is a server with whatever else was set; its standard output must be free.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         kmod::modprobe("ublk_drv")?;
-        let mut process = Command::new(SERVER)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the server")?;
+        let mut process = command.stdout(Stdio::piped()).spawn().context("starting the server")?;
         let stdout = process.stdout.take().context("the server has no standard output")?;
         let mut device = String::new();
         BufReader::new(stdout).read_line(&mut device)?;
