@@ -253,7 +253,7 @@ impl Pool {
     pub fn descriptor(&self) -> io::Result<Option<Descriptor>> {
         let Some(file) = &self.file else { return Ok(None) };
         Ok(Some(Descriptor {
-            file: file.reopen(0)?,
+            file: file.share()?,
             ownership: self.ownership(),
         }))
     }

@@ -32,7 +32,7 @@ use crate::units::ByteRange;
 pub struct Loop {
     /// What the queues read and write.
     file: File,
-    /// Holds the lock.
+    /// Holds the lock, together with `file`.
     _disk: FileDisk,
     limits: Limits,
     sync_failed: AtomicBool,

@@ -82,15 +82,13 @@ impl Loop {
             }
         };
         let disk = FileDisk::open(path, Access::ReadWrite)?;
+        let file = disk.share().map_err(fail("share"))?;
         let direct = if buffered {
             None
         } else {
-            open_direct(&disk).map_err(fail("try direct I/O on"))?
+            make_direct(&disk, &file).map_err(fail("try direct I/O on"))?
         };
-        let (file, smallest) = match direct {
-            Some(direct) => direct,
-            None => (disk.reopen(0).map_err(fail("reopen"))?, BlockSize::B512),
-        };
+        let smallest = direct.unwrap_or(BlockSize::B512);
         let block_size = block_size.unwrap_or(smallest);
         if block_size.bytes() < smallest.bytes() {
             return Err(LoopError::BlockSize(path.to_owned()));
@@ -130,13 +128,13 @@ impl Loop {
     }
 }
 
-/// A descriptor that passes by the page cache, and the smallest blocks it takes; none if it takes neither size.
-fn open_direct(disk: &FileDisk) -> io::Result<Option<(File, BlockSize)>> {
+/// Passes by the page cache from now on, if the file takes that: in blocks of at least the size returned.
+fn make_direct(disk: &FileDisk, file: &File) -> io::Result<Option<BlockSize>> {
     let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
-    let file = match disk.reopen(libc::O_DIRECT) {
+    match disk.set_direct(true) {
         Err(error) if refused(&error) => return Ok(None),
-        file => file?,
-    };
+        set => set?,
+    }
     // At the start of a page, which is as much as any device asks for.
     let mut page = AnonymousMap::new(const { NonZeroUsize::new(4096).unwrap() })?;
     for size in [BlockSize::B512, BlockSize::B4096] {
@@ -144,9 +142,10 @@ fn open_direct(disk: &FileDisk) -> io::Result<Option<(File, BlockSize)>> {
         let buffer = page.as_mut_slice().get_mut(..length).unwrap_or_default();
         match file.read_at(buffer, 0) {
             Err(error) if refused(&error) => {}
-            read => return read.map(|_| Some((file, size))),
+            read => return read.map(|_| Some(size)),
         }
     }
+    disk.set_direct(false)?;
     Ok(None)
 }
 

@@ -108,11 +108,11 @@ impl Volume {
             tracing::warn!("the last {rest} bytes of {name} are not a block: they stay unused");
         }
         let descriptor = fs.descriptor().map_err(|source| VolumeError::System {
-            what: "reopen the pool",
+            what: "share the pool's file",
             source,
         })?;
         let descriptor = descriptor.ok_or_else(|| VolumeError::System {
-            what: "reopen the pool",
+            what: "share the pool's file",
             source: io::ErrorKind::Unsupported.into(),
         })?;
         let helpers = Helpers::start(HELPERS).map_err(|source| VolumeError::System {
