@@ -17,16 +17,45 @@ const DEFAULT_SIZE: Bytes = Bytes::new(1 << 30);
 /// Serve a block device from user space until SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "vexfs-ublkd", version, about)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    target: Option<TargetArgs>,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Go on serving a loop or volume device whose server died, with the target it was made with
+    Recover {
+        /// The N of /dev/ublkbN
+        #[arg(long, value_name = "N")]
+        id: u32,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Remove a device whose server died; what applications wait for fails
+    Delete {
+        /// The N of /dev/ublkbN
+        #[arg(long, value_name = "N")]
+        id: u32,
+    },
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Serve(Wanted, Options),
+    Recover(u32, Wanted),
+    Delete(u32),
+}
+
 /// What stands behind the device.
 #[derive(Debug, clap::Args)]
-pub(crate) struct TargetArgs {
+struct TargetArgs {
     /// What stands behind the device
     #[arg(long = "target", value_enum, value_name = "TARGET")]
     kind: TargetKind,
@@ -127,7 +156,26 @@ impl From<WriteCacheKind> for WriteCache {
 }
 
 impl Args {
-    pub(crate) fn options(&self) -> Options {
+    /// What was asked for; a usage error if it does not fit together.
+    pub(crate) fn task(&self) -> Result<Task, clap::Error> {
+        match (&self.command, &self.target) {
+            (Some(Command::Recover { id, target }), _) => match target.wanted()? {
+                Wanted::Null(_) | Wanted::Mem(_) => {
+                    let text = format!("a {} device does not outlive its server", target.kind.name());
+                    Err(usage(ErrorKind::ArgumentConflict, text))
+                }
+                wanted => Ok(Task::Recover(*id, wanted)),
+            },
+            (Some(Command::Delete { id }), _) => Ok(Task::Delete(*id)),
+            (None, Some(target)) => Ok(Task::Serve(target.wanted()?, self.options())),
+            (None, None) => {
+                let text = "--target TARGET says what to serve".to_owned();
+                Err(usage(ErrorKind::MissingRequiredArgument, text))
+            }
+        }
+    }
+
+    fn options(&self) -> Options {
         let (asked, defaults) = (&self.connection, Options::default());
         Options {
             id: asked.id,
@@ -140,7 +188,7 @@ impl Args {
 
 impl TargetArgs {
     /// What was asked for; a usage error if it does not fit together.
-    pub(crate) fn wanted(&self) -> Result<Wanted, clap::Error> {
+    fn wanted(&self) -> Result<Wanted, clap::Error> {
         let given = [
             ("--size", self.size.is_some(), &[TargetKind::Null, TargetKind::Mem][..]),
             (
@@ -214,7 +262,10 @@ mod tests {
     }
 
     fn wanted(arguments: &str) -> Result<Wanted, clap::Error> {
-        parse(arguments)?.target.wanted()
+        match parse(arguments)?.task()? {
+            Task::Serve(wanted, _) | Task::Recover(_, wanted) => Ok(wanted),
+            Task::Delete(id) => panic!("{arguments:?} deletes {id}"),
+        }
     }
 
     #[test]
@@ -231,14 +282,16 @@ mod tests {
             block_size: BlockSize::B4096,
             write_cache: WriteCache::FlushAndFua,
         };
-        assert_eq!(wanted(line).unwrap(), Wanted::Mem(plain));
         let options = Options {
             id: Some(7),
             queues: 2,
             depth: 16,
             io_size: Bytes::new(1 << 20),
         };
-        assert_eq!(parse(line).unwrap().options(), options);
+        assert_eq!(
+            parse(line).unwrap().task().unwrap(),
+            Task::Serve(Wanted::Mem(plain), options)
+        );
         let looped = |buffered, block_size| Wanted::Loop {
             file: "/a".into(),
             buffered,
@@ -252,6 +305,18 @@ mod tests {
             path: "/v".into(),
         };
         assert_eq!(wanted("--target volume --pool /p --volume /v").unwrap(), volume);
+    }
+
+    #[test]
+    fn devices_whose_server_died_have_commands_of_their_own() {
+        let task = |line| parse(line).unwrap().task().unwrap();
+        assert_eq!(task("delete --id 3"), Task::Delete(3));
+        let volume = Wanted::Volume {
+            pool: "/p".into(),
+            path: "/v".into(),
+        };
+        let line = "recover --id 4 --target volume --pool /p --volume /v";
+        assert_eq!(task(line), Task::Recover(4, volume));
     }
 
     #[test]
@@ -272,6 +337,12 @@ mod tests {
             "--target volume --volume /v",
             "--target volume --pool /p --volume /v --block-size 512",
             "--target loop --file a --pool /p",
+            "recover --target loop --file a",
+            "recover --id 0",
+            "recover --id 0 --target mem",
+            "recover --id 0 --target loop --file a --depth 1",
+            "--target null delete --id 0",
+            "delete",
         ] {
             let error = wanted(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong:?}");

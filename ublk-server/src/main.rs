@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublkd`: serves one block device, in the foreground, until told to stop.
+//! `vexfs-ublkd`: serves one block device, in the foreground, until told to stop. `recover` goes on with one whose server
+//! died, `delete` removes it.
 //!
 //! # Contract
 //!
@@ -14,13 +15,13 @@ mod args;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use args::{Args, Wanted};
+use args::{Args, Task, Wanted};
 use clap::Parser;
 use nix::errno::Errno;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use ublk_server::device::{Device, Wake};
+use ublk_server::device::{self, Device, Orphan, Wake};
 use ublk_server::options::Options;
 use ublk_server::signals::StopSignals;
 use ublk_server::target::{Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError};
@@ -47,8 +48,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let wanted = args.target.wanted().unwrap_or_else(|error| error.exit());
+    let task = Args::parse().task().unwrap_or_else(|error| error.exit());
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-    match run(&args, wanted) {
+    match run(task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // If stderr is gone, there is nobody left to tell; the exit code still does.
@@ -66,36 +66,71 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, wanted: Wanted) -> Result<(), Failure> {
+fn run(task: Task) -> Result<(), Failure> {
     // Before the first thread, and before the first command to the driver.
     let signals = StopSignals::block().map_err(Failure::Signals)?;
-    let options = args.options();
+    match task {
+        Task::Serve(wanted, options) => serve(wanted, Start::New(options), &signals),
+        Task::Recover(id, wanted) => serve(wanted, Start::Orphan(Box::new(Orphan::find(id)?)), &signals),
+        Task::Delete(id) => Ok(device::delete(id)?),
+    }
+}
+
+/// Where the device comes from.
+enum Start {
+    /// It is made.
+    New(Options),
+    /// Its server died.
+    Orphan(Box<Orphan>),
+}
+
+impl Start {
+    /// Opens what stands behind the device, which may still belong to its dead server.
+    fn open<T, E>(&self, open: impl Fn() -> Result<T, E>, is_in_use: impl Fn(&E) -> bool) -> Result<T, E> {
+        match self {
+            Self::New(_) => open(),
+            Self::Orphan(_) => device::patiently(open, is_in_use),
+        }
+    }
+
+    fn device(self, target: impl Target) -> Result<Device, ublk_server::error::Error> {
+        match self {
+            Self::New(options) => Device::start(target, &options),
+            Self::Orphan(orphan) => Device::take_over(*orphan, target),
+        }
+    }
+}
+
+fn serve(wanted: Wanted, start: Start, signals: &StopSignals) -> Result<(), Failure> {
     match wanted {
         Wanted::Null(plain) => {
             let target = Null::new(plain.size, plain.block_size, plain.write_cache);
-            serve(target, &options, &signals)
+            serve_until_stopped(target, start, signals)
         }
         Wanted::Mem(plain) => {
             let target = Mem::new(plain.size, plain.block_size, plain.write_cache)?;
-            serve(target, &options, &signals)
+            serve_until_stopped(target, start, signals)
         }
         Wanted::Loop {
             file,
             buffered,
             block_size,
-        } => serve(Loop::open(&file, block_size, buffered)?, &options, &signals),
+        } => {
+            let target = start.open(|| Loop::open(&file, block_size, buffered), LoopError::is_in_use)?;
+            serve_until_stopped(target, start, signals)
+        }
         Wanted::Volume { pool, path } => {
-            let volume = Volume::open(&pool, &path)?;
+            let volume = start.open(|| Volume::open(&pool, &path), VolumeError::is_in_use)?;
             let fs = volume.pool();
-            let served = serve(volume, &options, &signals);
+            let served = serve_until_stopped(volume, start, signals);
             let closed = fs.close().map_err(Failure::Close);
             served.and(closed)
         }
     }
 }
 
-fn serve(target: impl Target, options: &Options, signals: &StopSignals) -> Result<(), Failure> {
-    let device = Device::start(target, options)?;
+fn serve_until_stopped(target: impl Target, start: Start, signals: &StopSignals) -> Result<(), Failure> {
+    let device = start.device(target)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "{}", device.path())
         .and_then(|()| stdout.flush())

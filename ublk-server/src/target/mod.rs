@@ -30,6 +30,7 @@ pub use self::r#loop::{Loop, LoopError};
 pub use self::mem::{Mem, MemError};
 pub use self::null::Null;
 pub use self::volume::{Volume, VolumeError};
+use crate::identity::Identity;
 use crate::units::{BlockSize, ByteRange, Bytes};
 
 /// What a block device does to requests.
@@ -43,6 +44,12 @@ pub trait Target: Send + Sync + 'static {
     /// Files for operations on the queues' rings, which register them: the first is [`FIRST_FILE`] there, and so on.
     fn files(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()
+    }
+
+    /// What it serves, if another process can serve the same after this one died. Applications then wait for that; without
+    /// one, they get errors.
+    fn identity(&self) -> Option<Identity> {
+        None
     }
 
     /// Carries out one request. `Ok` means all of it: there are no short reads or writes.

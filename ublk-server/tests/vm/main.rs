@@ -3,6 +3,7 @@
 //! `vexfs-ublkd` with the real ublk driver, inside a lab machine.
 
 mod looped;
+mod recovery;
 mod server;
 mod volume;
 

@@ -24,6 +24,7 @@ use vexfs::disk::FileDisk;
 
 pub use self::open::LoopError;
 use super::{FIRST_FILE, IoError, Limits, Request, Target, range_within, within};
+use crate::identity::Identity;
 use crate::ring;
 use crate::units::ByteRange;
 
@@ -35,6 +36,7 @@ pub struct Loop {
     /// Holds the lock, together with `file`.
     _disk: FileDisk,
     limits: Limits,
+    identity: Identity,
     sync_failed: AtomicBool,
 }
 
@@ -118,6 +120,10 @@ impl Target for Loop {
 
     fn files(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.file.as_fd()]
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        Some(self.identity)
     }
 
     async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {

@@ -24,6 +24,7 @@ use thiserror::Error;
 use vexfs::disk::{Access, Disk, FileDisk, Kind, OpenDiskError};
 
 use super::{Loop, Zeros};
+use crate::identity::Identity;
 use crate::map::AnonymousMap;
 use crate::target::{Limits, WriteCache};
 use crate::units::{BlockSize, Bytes};
@@ -61,6 +62,13 @@ pub enum LoopError {
         /// The size of a block.
         block: Bytes,
     },
+}
+
+impl LoopError {
+    /// Whether somebody else has the file.
+    pub const fn is_in_use(&self) -> bool {
+        matches!(self, Self::Open(OpenDiskError::InUse { .. }))
+    }
 }
 
 /// What a file offers beside reading and writing.
@@ -119,10 +127,12 @@ impl Loop {
             discard: abilities.discard.map(|unit| unit.max(block_size.bytes())),
             write_zeroes: abilities.write_zeroes,
         };
+        let (place, number) = disk.identity().map_err(fail("look at"))?;
         Ok(Self {
             file,
             _disk: disk,
             limits,
+            identity: Identity::of("loop", &[&place.to_le_bytes(), &number.to_le_bytes()]),
             sync_failed: AtomicBool::new(false),
         })
     }

@@ -27,6 +27,7 @@ use vexfs::units::Ino;
 pub use self::open::VolumeError;
 use super::{FIRST_FILE, IoError, Limits, Request, Target, range_within, within};
 use crate::helpers::Helpers;
+use crate::identity::Identity;
 use crate::ring::{self, Pinned};
 use crate::units::ByteRange;
 
@@ -43,6 +44,7 @@ pub struct Volume {
     name: String,
     helpers: Helpers,
     limits: Limits,
+    identity: Identity,
 }
 
 impl Volume {
@@ -190,6 +192,10 @@ impl Target for Volume {
 
     fn files(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.descriptor.as_fd()]
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        Some(self.identity)
     }
 
     async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use libublk::ctrl::UblkCtrl;
 use thiserror::Error;
+use vexfs::disk::OpenDiskError;
 use vexfs::error::Error;
 use vexfs::fs::record::{FileFlags, Kind};
 use vexfs::fs::{Fs, MountOptions};
@@ -17,6 +18,7 @@ use vexfs::units::BLOCK_SIZE;
 
 use super::Volume;
 use crate::helpers::Helpers;
+use crate::identity::Identity;
 use crate::target::{Limits, WriteCache};
 use crate::units::{BlockSize, Bytes};
 
@@ -59,6 +61,19 @@ pub enum VolumeError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl VolumeError {
+    /// Whether somebody else has the pool.
+    pub const fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Open {
+                source: OpenError::Disk(OpenDiskError::InUse { .. }),
+                ..
+            }
+        )
+    }
 }
 
 impl Volume {
@@ -119,7 +134,15 @@ impl Volume {
             what: "start helper threads",
             source,
         })?;
+        // Numbers of files are used again; their time of birth is not.
+        let (uuid, born) = (fs.superblock().uuid, found.inode.born.0);
+        let parts = [
+            uuid.as_bytes().as_slice(),
+            &found.ino.0.to_le_bytes(),
+            &born.to_le_bytes(),
+        ];
         Ok(Self {
+            identity: Identity::of("volume", &parts),
             fs: fs.clone(),
             ino: found.ino,
             name,
