@@ -22,21 +22,26 @@ use crate::server::{FIO_JOBS, SERVER, Server, fill, fio, refusal};
 const NOW: Timestamp = Timestamp(1);
 const NAME: &str = "/volume";
 
-/// A pool on a scratch disk, with one volume in it.
+/// A pool with one volume in it.
 pub(crate) struct Pool {
-    pub(crate) device: String,
+    pub(crate) path: String,
 }
 
 impl Pool {
+    /// On a scratch disk.
     pub(crate) fn new(disk: &str, volume_mib: u64, flags: Option<FileFlags>) -> Result<Self> {
-        let device = sys::disk(disk)?;
+        Self::make(&sys::disk(disk)?, volume_mib, flags)
+    }
+
+    /// On anything else that can hold one.
+    pub(crate) fn make(path: &Path, volume_mib: u64, flags: Option<FileFlags>) -> Result<Self> {
         let force = FormatOptions {
             force: true,
             ..FormatOptions::default()
         };
-        format_path(&device, &force)?;
-        let device = device.to_str().context("a device's name is text")?.to_owned();
-        let pool = Self { device };
+        format_path(path, &force)?;
+        let path = path.to_str().context("a path is text")?.to_owned();
+        let pool = Self { path };
         let fs = pool.open()?;
         let new = NewFile {
             kind: Kind::File,
@@ -61,11 +66,11 @@ impl Pool {
     }
 
     fn open(&self) -> Result<Fs> {
-        Ok(Fs::open(Path::new(&self.device), &MountOptions::default())?)
+        Ok(Fs::open(Path::new(&self.path), &MountOptions::default())?)
     }
 
     pub(crate) fn arguments(&self) -> [&str; 6] {
-        ["--target", "volume", "--pool", &self.device, "--volume", NAME]
+        ["--target", "volume", "--pool", &self.path, "--volume", NAME]
     }
 
     fn serve(&self) -> Result<Server> {
@@ -73,7 +78,7 @@ impl Pool {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let disk = FileDisk::open(Path::new(&self.device), Access::ReadOnly)?;
+        let disk = FileDisk::open(Path::new(&self.path), Access::ReadOnly)?;
         Ok(assert_sound(Arc::new(disk))?)
     }
 }
@@ -207,7 +212,7 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
     };
     OpenOptions::new()
         .write(true)
-        .open(&pool.device)?
+        .open(&pool.path)?
         .write_all_at(b"?", run.start.byte_at() + 7)?;
 
     let log = fs::File::create("/run/volume.log")?;
@@ -226,7 +231,7 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
         "reading a damaged block: {damaged:?}"
     );
     let log = fs::read_to_string("/run/volume.log")?;
-    let place = format!("{}:{NAME}: reading at byte {}", pool.device, 4 << 20);
+    let place = format!("{}:{NAME}: reading at byte {}", pool.path, 4 << 20);
     ensure!(log.contains(&place), "the log says nothing of {place:?}: {log}");
     // Writing the block anew heals it.
     fill(&server.device, 'y', 4, 1)?;
@@ -240,7 +245,7 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
 fn what_is_no_volume_is_refused_in_one_line() -> Result<()> {
     let pool = Pool::new("pool", 16, None)?;
     for (volume, expected) in [("/nothing", "no such file"), ("/", "not a regular file")] {
-        let text = refusal(&["--target", "volume", "--pool", &pool.device, "--volume", volume])?;
+        let text = refusal(&["--target", "volume", "--pool", &pool.path, "--volume", volume])?;
         ensure!(text.contains(expected), "{volume}: {text:?}");
     }
     pool.check()
