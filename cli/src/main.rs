@@ -1,77 +1,90 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublk`: make, look into, check and grow pools.
+//! `vexfs-ublk`: make, mount, look into, fill, check and grow pools.
 //!
-//! One executable under three names: `vexfs-ublk` with subcommands, and `mkfs.vexfs` and `fsck.vexfs`, which `mkfs -t` and
-//! `fsck` call. Every command ends with 0, or with a sentence on the standard error and a code: 1 for what could not be
-//! done, 2 for a wrong call; `fsck.vexfs` has the codes of fsck(8).
+//! One executable under several names: `vexfs-ublk` with subcommands, and `mkfs.vexfs`, `fsck.vexfs`, `mount.vexfs` and
+//! `umount.vexfs` (or `umount.fuse.vexfs`), which `mkfs -t`, `fsck`, `mount -t` and `umount` call. Every command ends with
+//! 0, or with a sentence on the standard error and a code: 1 for what could not be done, 2 for a wrong call; the other names
+//! have the codes of fsck(8) and mount(8).
 //!
 //! | module | job |
 //! |---|---|
 //! | [`commands`] | one module per command |
+//! | [`copy`] | files on their way between pools, the machine and archives |
+//! | [`archive`] | tar |
 //! | [`place`] | `POOL:/path` |
 //! | [`show`] | text for people, JSON for programs |
+//! | [`failure`] | how failures are told |
 
 #![allow(clippy::doc_markdown, reason = "help texts are for terminals")]
 
+mod archive;
 mod commands;
+mod copy;
+mod failure;
 mod place;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use commands::generate::{EXIT_CODES, Program};
 
-/// Make, look into, check and grow VexFS pools.
+/// Make, mount, look into, fill, check and grow VexFS pools.
 ///
 /// A pool is a file or a block device. Commands on files of a pool work on one that is not mounted, and name it as
 /// POOL:/path.
 #[derive(Parser)]
 #[command(name = "vexfs-ublk", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// Print JSON instead of text
+    /// Print one JSON document instead of text; an error is one too
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
-const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Changes: what the command says; `vexfs-ublk COMMAND --help` tells.
+
+Examples:
   vexfs-ublk mkfs pool.img --size 10GiB --label data
   vexfs-ublk cp -r ./photos pool.img:/photos
   vexfs-ublk ls -l pool.img:/photos
   vexfs-ublk snapshot pool.img:/photos pool.img:/photos-before
-  vexfs-ublk check pool.img";
+  vexfs-ublk check pool.img
+  vexfs-ublk mount pool.img /mnt; vexfs-ublk umount /mnt";
 
+// What a command is for is said where its arguments are.
 #[derive(Subcommand)]
 enum Command {
-    /// Make a pool
     Mkfs(commands::mkfs::Arguments),
-    /// Say what a pool is and how full
     Info(commands::info::Arguments),
-    /// Look for damage, and mend it
+    Mount(commands::mount::Arguments),
+    #[command(visible_alias = "unmount")]
+    Umount(commands::umount::Arguments),
     Check(commands::check::Arguments),
-    /// Show or change the label
     Label(commands::label::Arguments),
-    /// Make a pool larger
     Grow(commands::grow::Arguments),
-    /// List a directory
     Ls(commands::ls::Arguments),
-    /// Say everything about one file
     Stat(commands::stat::Arguments),
-    /// Print a file
     Cat(commands::cat::Arguments),
-    /// Copy files into, out of or inside a pool
     Cp(commands::cp::Arguments),
-    /// Make a directory
+    Mv(commands::mv::Arguments),
+    Ln(commands::ln::Arguments),
     Mkdir(commands::mkdir::Arguments),
-    /// Remove files
     Rm(commands::rm::Arguments),
-    /// Copy a file or a whole tree inside a pool without copying its blocks
+    Xattr(commands::xattr::Arguments),
     #[command(visible_alias = "clone")]
     Snapshot(commands::snapshot::Arguments),
+    Export(commands::export::Arguments),
+    Import(commands::import::Arguments),
+    Doctor(commands::doctor::Arguments),
+    #[command(hide = true)]
+    Generate(commands::generate::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -79,23 +92,70 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("VEXFS_LOG"))
         .init();
-    let mut words = std::env::args_os();
-    let name = words.next().unwrap_or_default();
-    match Path::new(&name).file_name().and_then(|name| name.to_str()) {
-        Some("mkfs.vexfs") => run(&Cli {
-            json: false,
-            command: Command::Mkfs(parse("mkfs.vexfs", words)),
-        }),
-        Some("fsck.vexfs") => commands::fsck::run(&parse("fsck.vexfs", words)),
-        _ => run(&Cli::parse()),
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().map(Path::new).and_then(Path::file_name);
+    match name.and_then(|name| name.to_str()) {
+        Some("mkfs.vexfs") => match parse("mkfs.vexfs", words) {
+            Ok(arguments) => run(&Cli {
+                json: false,
+                command: Command::Mkfs(arguments),
+            }),
+            Err(error) => failure::misuse(&error, false),
+        },
+        Some("fsck.vexfs") => match parse("fsck.vexfs", words) {
+            Ok(arguments) => commands::fsck::run(&arguments),
+            Err(error) => failure::misuse_with(&error, commands::fsck::USAGE),
+        },
+        Some("mount.vexfs") => match parse("mount.vexfs", words) {
+            Ok(arguments) => commands::mount::run_helper(&arguments),
+            Err(error) => failure::misuse_with(&error, commands::mount::USAGE),
+        },
+        Some("umount.vexfs" | "umount.fuse.vexfs") => match parse("umount.vexfs", words) {
+            Ok(arguments) => commands::umount::run_helper(&arguments),
+            Err(error) => failure::misuse_with(&error, commands::mount::USAGE),
+        },
+        _ => match Cli::try_parse_from(&words) {
+            Ok(cli) => run(&cli),
+            Err(error) => failure::misuse(&error, words.iter().any(|word| word == "--json")),
+        },
     }
 }
 
-/// Parses the arguments of one command under a name of its own.
-fn parse<A: clap::Args>(name: &'static str, words: impl Iterator<Item = OsString>) -> A {
-    let command = A::augment_args(clap::Command::new(name).version(env!("CARGO_PKG_VERSION")));
-    let matches = command.get_matches_from(std::iter::once(OsString::from(name)).chain(words));
-    A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+/// The definition of a command that is a program of its own.
+fn program<A: Args>(name: &'static str) -> clap::Command {
+    A::augment_args(clap::Command::new(name).version(env!("CARGO_PKG_VERSION")))
+}
+
+/// Parses the arguments of such a program.
+fn parse<A: Args>(name: &'static str, words: Vec<OsString>) -> Result<A, clap::Error> {
+    let matches = program::<A>(name).try_get_matches_from(words)?;
+    A::from_arg_matches(&matches)
+}
+
+/// Everything that has a help text, a page and completions.
+fn programs() -> Vec<Program> {
+    vec![
+        Program {
+            command: Cli::command(),
+            exit_codes: EXIT_CODES,
+        },
+        Program {
+            command: program::<commands::mkfs::Arguments>("mkfs.vexfs"),
+            exit_codes: EXIT_CODES,
+        },
+        Program {
+            command: program::<commands::fsck::Arguments>("fsck.vexfs"),
+            exit_codes: commands::fsck::EXIT_CODES,
+        },
+        Program {
+            command: program::<commands::mount::HelperArguments>("mount.vexfs"),
+            exit_codes: commands::mount::EXIT_CODES,
+        },
+        Program {
+            command: program::<commands::umount::HelperArguments>("umount.vexfs"),
+            exit_codes: commands::mount::EXIT_CODES,
+        },
+    ]
 }
 
 fn run(cli: &Cli) -> ExitCode {
@@ -103,19 +163,28 @@ fn run(cli: &Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Mkfs(arguments) => commands::mkfs::run(arguments, json),
         Command::Info(arguments) => commands::info::run(arguments, json),
+        Command::Mount(arguments) => commands::mount::run(arguments, json),
+        Command::Umount(arguments) => commands::umount::run(arguments, json),
         Command::Check(arguments) => return commands::check::run(arguments, json),
         Command::Label(arguments) => commands::label::run(arguments, json),
         Command::Grow(arguments) => commands::grow::run(arguments, json),
         Command::Ls(arguments) => commands::ls::run(arguments, json),
         Command::Stat(arguments) => commands::stat::run(arguments, json),
-        Command::Cat(arguments) => commands::cat::run(arguments),
-        Command::Cp(arguments) => commands::cp::run(arguments),
-        Command::Mkdir(arguments) => commands::mkdir::run(arguments),
-        Command::Rm(arguments) => commands::rm::run(arguments),
-        Command::Snapshot(arguments) => commands::snapshot::run(arguments),
+        Command::Cat(arguments) => commands::cat::run(arguments, json),
+        Command::Cp(arguments) => commands::cp::run(arguments, json),
+        Command::Mv(arguments) => commands::mv::run(arguments, json),
+        Command::Ln(arguments) => commands::ln::run(arguments, json),
+        Command::Mkdir(arguments) => commands::mkdir::run(arguments, json),
+        Command::Rm(arguments) => commands::rm::run(arguments, json),
+        Command::Xattr(arguments) => commands::xattr::run(arguments, json),
+        Command::Snapshot(arguments) => commands::snapshot::run(arguments, json),
+        Command::Export(arguments) => commands::export::run(arguments, json),
+        Command::Import(arguments) => commands::import::run(arguments, json),
+        Command::Doctor(arguments) => return commands::doctor::run(arguments, json),
+        Command::Generate(arguments) => commands::generate::run(arguments, programs(), json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => show::failure(&error),
+        Err(error) => failure::tell(&error, json),
     }
 }

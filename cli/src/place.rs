@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use vexfs::fs::record::Timestamp;
 use vexfs::fs::{Attributes, Fs, MountOptions};
 use vexfs::units::Ino;
+
+use crate::failure::failed;
 
 /// A place in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,12 @@ impl Place {
 
     /// The same, where it must be one.
     pub(crate) fn required(text: &OsStr) -> Result<Self> {
-        Self::split(text).with_context(|| format!("{} names no file of a pool; write POOL:/path", text.display()))
+        Self::split(text).ok_or_else(|| {
+            failed(
+                format!("{} names no file of a pool", text.display()),
+                "write POOL:/path",
+            )
+        })
     }
 
     /// The path, for messages.
@@ -54,6 +62,17 @@ impl Place {
     /// The file there.
     pub(crate) fn find(&self, fs: &Fs) -> Result<Attributes> {
         fs.resolve(&self.path).with_context(|| self.shown())
+    }
+
+    /// Where a copy goes: into the directory that is there, under the name the original has, or to this path itself.
+    pub(crate) fn parent_or_inside(&self, fs: &Fs, own: impl FnOnce() -> Option<Vec<u8>>) -> Result<(Ino, Vec<u8>)> {
+        match fs.resolve(&self.path) {
+            Ok(found) if found.inode.is_directory() => {
+                let name = own().ok_or_else(|| failed("the source has no name of its own", "give the copy one"))?;
+                Ok((found.ino, name))
+            }
+            _ => self.parent(fs),
+        }
     }
 
     /// The directory that the last name is in, and that name.
@@ -74,6 +93,12 @@ impl Place {
         }
         Ok((directory.ino, name.to_vec()))
     }
+}
+
+/// Whether two paths lead to one file or device.
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
 /// Opens a pool to look at it.

@@ -1,13 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Text for people, JSON for programs, and how failures are told.
+//! Text for people, JSON for programs.
+//!
+//! With `--json` a command prints one document, an object with the member `version`. Within a version members are only
+//! added. `docs/OPERATIONS.md` lists them.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use vexfs::fs::record::{Kind, Timestamp};
+use vexfs::size::Size;
+
+/// Version of the documents that `--json` prints.
+pub(crate) const JSON_VERSION: u32 = 1;
+
+/// Prints an object as the document of a command.
+pub(crate) fn document(mut object: Value) {
+    if let Value::Object(members) = &mut object {
+        members.insert("version".into(), JSON_VERSION.into());
+    }
+    println!("{object:#}");
+}
 
 /// Prints rows of a name and a value, or the same as an object.
 pub(crate) fn table(rows: &[(&str, Value)], json: bool) {
@@ -16,8 +30,7 @@ pub(crate) fn table(rows: &[(&str, Value)], json: bool) {
             .iter()
             .map(|(name, value)| (name.replace(' ', "_"), value.clone()))
             .collect();
-        println!("{:#}", Value::Object(object));
-        return;
+        return document(Value::Object(object));
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in rows {
@@ -28,28 +41,22 @@ pub(crate) fn table(rows: &[(&str, Value)], json: bool) {
     }
 }
 
-/// Says what went wrong, each cause once.
-pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    let mut sentence = String::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if !sentence.ends_with(&text) {
-            if !sentence.is_empty() {
-                sentence.push_str(": ");
-            }
-            sentence.push_str(&text);
-        }
-    }
-    eprintln!("vexfs-ublk: {sentence}");
-    ExitCode::FAILURE
-}
-
 /// A bar for long work; nothing where there is no terminal.
 pub(crate) fn bar(what: &'static str, total: Option<u64>) -> ProgressBar {
     let bar = match total {
         Some(total) => ProgressBar::new(total).with_style(style("{msg} {wide_bar} {bytes}/{total_bytes}")),
         None => ProgressBar::new_spinner().with_style(style("{spinner} {msg} {pos}")),
     };
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar.with_message(what)
+}
+
+/// The same, counting bytes also where the total is not known.
+pub(crate) fn byte_bar(what: &'static str, total: Option<u64>) -> ProgressBar {
+    if total.is_some() {
+        return bar(what, total);
+    }
+    let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg} {bytes} {bytes_per_sec}"));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar.with_message(what)
 }
@@ -99,6 +106,47 @@ pub(crate) fn time(time: Timestamp) -> String {
         of_day / 60 % 60,
         of_day % 60
     )
+}
+
+/// A number of bytes, for people or for programs.
+pub(crate) fn size(bytes: u64, json: bool) -> Value {
+    if json {
+        bytes.into()
+    } else {
+        Size(bytes).to_string().into()
+    }
+}
+
+/// A type in one word.
+pub(crate) fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Fifo => "fifo",
+        Kind::Character => "character device",
+        Kind::Directory => "directory",
+        Kind::Block => "block device",
+        Kind::File => "file",
+        Kind::Symlink => "symbolic link",
+        Kind::Socket => "socket",
+    }
+}
+
+/// A time for programs: RFC 3339 with nanoseconds.
+pub(crate) fn exact_time(time: Timestamp) -> String {
+    format!("{}.{:09}Z", self::time(time).replace(' ', "T"), time.nanos())
+}
+
+/// Bytes of an attribute or file as text, and how it is encoded: as it is where it is UTF-8, else in hexadecimal digits.
+pub(crate) fn bytes(bytes: &[u8]) -> (String, &'static str) {
+    use std::fmt::Write as _;
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return (text.to_owned(), "utf-8");
+    }
+    let mut text = String::new();
+    for byte in bytes {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    (text, "hex")
 }
 
 /// The date of a day since 1970 in the Gregorian calendar: years begin in March here, so that leap days come last.

@@ -4,57 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
 
+use common::{fails, ok, run_as};
 use tempfile::TempDir;
-
-/// Runs the program in a directory; under another name if that is given.
-fn run_as(name: Option<&str>, directory: &Path, words: &[&str]) -> Output {
-    let program = Path::new(env!("CARGO_BIN_EXE_vexfs-ublk"));
-    let program = match name {
-        None => program.to_owned(),
-        Some(name) => {
-            let link = directory.join(name);
-            if !link.exists() {
-                symlink(program, &link).unwrap();
-            }
-            link
-        }
-    };
-    Command::new(program)
-        .current_dir(directory)
-        .args(words)
-        .output()
-        .unwrap()
-}
-
-/// What a call that must succeed prints.
-fn ok(directory: &Path, words: &[&str]) -> String {
-    let output = run_as(None, directory, words);
-    assert!(
-        output.status.success(),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The one line that a call that must fail says.
-fn fails(directory: &Path, words: &[&str]) -> String {
-    let output = run_as(None, directory, words);
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text
-}
 
 #[test]
 fn a_tree_goes_into_a_pool_and_comes_out_as_it_was() {

@@ -9,6 +9,7 @@
 //! - [`crash`]: what a kernel's console means: patterns, classification, crash records, recovery metrics. Sans-IO.
 //! - [`kernel`]: Debian's stock kernels, the debug kernel, the trees that build them, modules built for each.
 //! - [`vm`]: one machine: boot, run a command, freeze, cut the power, boot again on the same disks, hold for a look.
+//! - [`suites`]: conformance and torture suites against a mounted filesystem.
 //! - [`runner`]: tests of all levels found, run, recovered from, reported.
 
 pub mod crash;
@@ -16,4 +17,5 @@ pub mod fio;
 pub mod host;
 pub mod kernel;
 pub mod runner;
+pub mod suites;
 pub mod vm;

@@ -39,6 +39,8 @@ enum Command {
     Deb(commands::deb::Arguments),
     /// Build the debug kernel (KASAN, lockdep, kmemleak, fault injection)
     KernelDebug(commands::kernel_debug::Arguments),
+    #[command(hide = true)]
+    Suite(commands::suite::Arguments),
     /// Say what this machine offers, and how to get what it lacks
     Doctor(commands::doctor::Arguments),
 }
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Deb(arguments) => commands::deb::run(&arguments),
         Command::KernelDebug(arguments) => commands::kernel_debug::run(&arguments),
+        Command::Suite(arguments) => commands::suite::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
     };
     result.unwrap_or_else(|error| {

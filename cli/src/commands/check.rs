@@ -12,12 +12,18 @@ use serde_json::json;
 use vexfs::check::{CheckOptions, DEFAULT_MEMORY, Report, check};
 use vexfs::pool::{Access, OpenOptions, Pool};
 
-use crate::show;
+use crate::{failure, show};
 
 /// Look for damage, and mend it.
 ///
 /// Ends with 0 if nothing is wrong (warnings do not count) or everything was mended, with 1 if something stays wrong.
 #[derive(Args)]
+#[command(after_help = "Changes: nothing; with --repair the pool's metadata.
+
+Examples:
+  vexfs-ublk check pool.img
+  vexfs-ublk check --scrub pool.img
+  vexfs-ublk check --repair pool.img")]
 pub(crate) struct Arguments {
     /// File or block device; must not be mounted
     pool: PathBuf,
@@ -27,8 +33,8 @@ pub(crate) struct Arguments {
     /// Read all file contents and compare them with their checksums
     #[arg(long, visible_alias = "data")]
     scrub: bool,
-    /// Issues to tell one by one
-    #[arg(long, default_value_t = 1000)]
+    /// How many issues to tell one by one
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
     most: usize,
 }
 
@@ -38,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
             tell(&report, json);
             ExitCode::from(u8::from(!report.clean_after))
         }
-        Err(error) => show::failure(&error),
+        Err(error) => failure::tell(&error, json),
     }
 }
 
@@ -87,7 +93,7 @@ pub(super) fn tell(report: &Report, json: bool) {
             "counts": report.counts,
             "issues": issues,
         });
-        println!("{document:#}");
+        show::document(document);
         return;
     }
     for issue in &report.issues {

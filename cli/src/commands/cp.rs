@@ -1,302 +1,348 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Copying files into and out of a pool.
+//! Copying files into, out of and between pools.
 //!
-//! Kept: contents with their holes, permissions, owners (where the caller may set them), times of change, symbolic links,
-//! directories. What cannot be copied (sockets, devices and the like) is named at the end, and the command fails.
+//! Always kept: contents with their holes, permissions, time of the last change, symbolic links, names that were of one
+//! file. With `-a` everything that both sides can hold. What is not copied (sockets, devices and the like without `-a`) is
+//! named at the end, and the command fails.
+//!
+//! Directories to do are kept in a list: depth is bounded by the heap, not by the stack.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, FileTimes, Metadata, Permissions};
-use std::io::Read;
+use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::ProgressBar;
-use vexfs::fs::record::{Kind, Timestamp};
-use vexfs::fs::{Attributes, Fs, NewFile, Seek, SetAttributes};
+use serde_json::json;
+use vexfs::fs::record::Kind;
+use vexfs::fs::{Attributes, Fs};
 use vexfs::units::Ino;
 
+use crate::copy::{self, Node, Notes, host, pool};
+use crate::failure::failed;
 use crate::place::{self, Place};
 use crate::show;
 
-/// Copy files into or out of a pool. One of both is POOL:/path, the other a path outside.
+/// Copy files into, out of, inside or between pools.
+///
+/// A path in a pool is POOL:/path, any other one is outside. Contents, holes, permissions, modification times, symbolic
+/// links and hard links among the copied files are kept. Inside one pool the copy shares its blocks, as clone does.
 #[derive(Args)]
+#[command(
+    after_help = "Changes: the target. What is there already is overwritten, directories are merged.
+
+Examples:
+  vexfs-ublk cp notes.txt pool.img:/
+  vexfs-ublk cp -r ./photos pool.img:/photos
+  vexfs-ublk cp -a pool.img:/photos ./restored
+  vexfs-ublk cp -a pool.img:/photos other.img:/"
+)]
 pub(crate) struct Arguments {
     /// What to copy
     source: OsString,
     /// Where to; into it, if it is a directory
     target: OsString,
     /// Directories with everything in them
-    #[arg(short)]
+    #[arg(short, long)]
     recursive: bool,
+    /// Everything: -r, and owners, all times, extended attributes, access lists, devices, pipes and sockets
+    #[arg(short, long)]
+    archive: bool,
 }
 
-/// Bytes moved at once.
-const PIECE: usize = 1 << 20;
-
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let (source, target) = (Place::split(&arguments.source), Place::split(&arguments.target));
     let mut copy = Copy {
-        recursive: arguments.recursive,
-        skipped: Vec::new(),
-        bar: show::bar("bytes copied", None),
+        recursive: arguments.recursive || arguments.archive,
+        all: arguments.archive,
+        files: 0,
+        bytes: 0,
+        skipped: Notes::default(),
+        lost: Notes::default(),
+        bar: show::byte_bar("copying", None),
     };
     let result = match (source, target) {
         (None, Some(target)) => copy.put(Path::new(&arguments.source), &target),
         (Some(source), None) => copy.get(&source, Path::new(&arguments.target)),
-        (Some(_), Some(_)) => {
-            bail!("both are in pools; inside one pool use snapshot, between two copy through a directory")
-        }
-        (None, None) => bail!("neither is in a pool; write POOL:/path for the one that is"),
+        (Some(source), Some(target)) if place::same_file(&source.pool, &target.pool) => copy.inside(&source, &target),
+        (Some(source), Some(target)) => copy.across(&source, &target),
+        (None, None) => Err(failed("neither is in a pool", "write POOL:/path for the one that is")),
     };
     copy.bar.finish_and_clear();
     result?;
+    if !copy.lost.is_empty() {
+        return Err(failed(
+            format!("copied, but not kept: {}", copy.lost),
+            "run it as root, or copy to a filesystem that has these",
+        ));
+    }
     if !copy.skipped.is_empty() {
-        bail!(
-            "not copied, since only files, directories and symbolic links can be: {}",
-            copy.skipped.join(", ")
-        );
+        return Err(failed(
+            format!(
+                "not copied, since only files, directories and symbolic links are: {}",
+                copy.skipped
+            ),
+            "-a copies these too",
+        ));
+    }
+    if json {
+        show::document(json!({"files": copy.files, "bytes": copy.bytes}));
     }
     Ok(())
 }
 
-/// Calls `each` with every piece of a file that is stored, and its offset. Holes are left out at the end of a file only.
-pub(super) fn each_piece(fs: &Fs, ino: Ino, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-    let mut piece = vec![0; PIECE];
-    let mut at = 0;
-    loop {
-        let count = fs.read(ino, at, &mut piece)?;
-        if count == 0 {
-            return Ok(());
-        }
-        each(at, piece.get(..count).unwrap_or_default())?;
-        at += count as u64;
-    }
-}
-
 struct Copy {
     recursive: bool,
-    skipped: Vec<String>,
+    all: bool,
+    files: u64,
+    bytes: u64,
+    skipped: Notes,
+    lost: Notes,
     bar: ProgressBar,
 }
 
+/// A file to copy, and its place: the directory there and the name.
+struct Pending<S> {
+    from: S,
+    parent: Ino,
+    name: Vec<u8>,
+}
+
 impl Copy {
+    /// Whether a file of this kind is to be copied.
+    fn accepts(&mut self, kind: Kind, shown: impl FnOnce() -> String) -> Result<bool> {
+        if kind == Kind::Directory && !self.recursive {
+            return Err(failed("a directory", "use -r to copy it with everything in it"));
+        }
+        if !self.all && !copy::is_ordinary(kind) {
+            self.skipped.add(shown());
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.bar.inc(bytes as u64);
+    }
+
+    fn keep(&self) -> pool::Keep {
+        pool::Keep {
+            all: self.all,
+            replace: self.all,
+        }
+    }
+
+    /// From outside into a pool.
     fn put(&mut self, source: &Path, target: &Place) -> Result<()> {
         let about = fs::symlink_metadata(source).with_context(|| source.display().to_string())?;
-        place::change(&target.pool, |pool| self.put_tree(pool, source, about, target))
+        let own = || source.file_name().map(|name| name.as_bytes().to_vec());
+        place::change(&target.pool, |fs| {
+            let (parent, name) = target.parent_or_inside(fs, own)?;
+            let mut writer = pool::Writer::new(fs, self.keep());
+            let mut links = HashMap::new();
+            let mut pending = vec![Pending {
+                from: (source.to_owned(), about),
+                parent,
+                name,
+            }];
+            while let Some(next) = pending.pop() {
+                let path = next.from.0.clone();
+                self.put_one(&mut writer, next, &mut links, &mut pending)
+                    .with_context(|| path.display().to_string())?;
+            }
+            writer.end()
+        })
     }
 
-    fn put_tree(&mut self, pool: &Fs, source: &Path, about: Metadata, target: &Place) -> Result<()> {
-        let (parent, name) = match pool.resolve(&target.path) {
-            Ok(found) if found.inode.is_directory() => {
-                let name = source
-                    .file_name()
-                    .context("the source has no name of its own; give the copy one")?;
-                (found.ino, name.as_bytes().to_vec())
+    fn put_one(
+        &mut self,
+        writer: &mut pool::Writer<'_>,
+        next: Pending<(PathBuf, Metadata)>,
+        links: &mut HashMap<(u64, u64), Ino>,
+        pending: &mut Vec<Pending<(PathBuf, Metadata)>>,
+    ) -> Result<()> {
+        let (path, about) = next.from;
+        let several = about.nlink() > 1 && !about.is_dir();
+        let identity = (about.dev(), about.ino());
+        if let Some(&first) = links.get(&identity).filter(|_| several) {
+            return writer.link(first, next.parent, &next.name);
+        }
+        let node = host::node(&path, &about, self.all)?;
+        if !self.accepts(node.kind, || path.display().to_string())? {
+            return Ok(());
+        }
+        let ino = writer.place(next.parent, &next.name, &node)?;
+        if several {
+            links.insert(identity, ino);
+        }
+        if node.kind == Kind::File {
+            let file = host::open(&path)?;
+            for range in host::stored(&file, node.size)? {
+                host::read(&file, &range, |at, bytes| {
+                    self.count(bytes.len());
+                    writer.write(ino, at, bytes)
+                })?;
             }
-            _ => target.parent(pool)?,
-        };
-        // Directories to do are kept in a list: depth is bounded by the heap, not by the stack.
-        let mut pending = vec![(source.to_owned(), about, parent, name)];
-        while let Some((from, about, parent, name)) = pending.pop() {
-            let shown = || from.display().to_string();
-            let made = self.put_one(pool, &from, &about, parent, &name).with_context(shown)?;
-            if let Some(directory) = made {
-                for entry in fs::read_dir(&from).with_context(shown)? {
-                    let entry = entry.with_context(shown)?;
-                    let about =
-                        fs::symlink_metadata(entry.path()).with_context(|| entry.path().display().to_string())?;
-                    pending.push((entry.path(), about, directory, entry.file_name().as_bytes().to_vec()));
-                }
+        }
+        writer.finish(ino, &node)?;
+        self.files += 1;
+        if node.kind == Kind::Directory {
+            for entry in fs::read_dir(&path)? {
+                let entry = entry?;
+                let path = entry.path();
+                let about = fs::symlink_metadata(&path).with_context(|| path.display().to_string())?;
+                pending.push(Pending {
+                    from: (path, about),
+                    parent: ino,
+                    name: entry.file_name().as_bytes().to_vec(),
+                });
             }
         }
         Ok(())
     }
 
-    /// Copies one file; a directory is returned, for what is in it.
-    fn put_one(&mut self, pool: &Fs, from: &Path, about: &Metadata, parent: Ino, name: &[u8]) -> Result<Option<Ino>> {
-        let kind = about.file_type();
-        if kind.is_dir() && !self.recursive {
-            bail!("a directory; use -r to copy it with everything in it");
-        }
-        if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
-            self.skipped.push(from.display().to_string());
-            return Ok(None);
-        }
-        let link = if kind.is_symlink() {
-            fs::read_link(from)?.into_os_string()
-        } else {
-            OsString::new()
-        };
-        let new = NewFile {
-            kind: match () {
-                () if kind.is_dir() => Kind::Directory,
-                () if kind.is_symlink() => Kind::Symlink,
-                () => Kind::File,
-            },
-            permissions: permissions(about.mode()),
-            uid: about.uid(),
-            gid: about.gid(),
-            device: 0,
-            target: link.as_bytes(),
-            now: place::now(),
-        };
-        let existing = pool.lookup(parent, name).ok();
-        let ino = match existing {
-            Some(found) if found.inode.kind() == new.kind && new.kind != Kind::Symlink => {
-                if new.kind == Kind::File {
-                    pool.truncate(found.ino, 0, new.now)?;
-                }
-                found.ino
-            }
-            _ => pool.create(parent, name, &new)?.ino,
-        };
-        if new.kind == Kind::File {
-            let mut file = File::open(from)?;
-            self.fill(pool, ino, &mut file, about.len())?;
-        }
-        if new.kind != Kind::Symlink {
-            let set = SetAttributes {
-                permissions: Some(new.permissions),
-                modified: Some(Timestamp::new(
-                    about.mtime(),
-                    u32::try_from(about.mtime_nsec()).unwrap_or(0),
-                )),
-                now: new.now,
-                ..SetAttributes::default()
-            };
-            pool.set_attributes(ino, &set)?;
-        }
-        Ok((new.kind == Kind::Directory).then_some(ino))
-    }
-
-    fn fill(&self, pool: &Fs, ino: Ino, file: &mut File, length: u64) -> Result<()> {
-        let mut piece = vec![0; PIECE];
-        let mut at = 0;
-        loop {
-            let count = file.read(&mut piece)?;
-            if count == 0 {
-                break;
-            }
-            let mut bytes = piece.get(..count).unwrap_or_default();
-            // Zeros are what a file holds where nothing was written.
-            if bytes.iter().any(|&byte| byte != 0) {
-                let mut to = at;
-                while !bytes.is_empty() {
-                    let written = pool.write(ino, to, bytes, place::now())?;
-                    to += written as u64;
-                    bytes = bytes.get(written..).unwrap_or_default();
-                }
-            }
-            at += count as u64;
-            self.bar.inc(count as u64);
-        }
-        if at.max(length) > 0 && pool.attributes(ino)?.size() < at {
-            pool.truncate(ino, at, place::now())?;
-        }
-        Ok(())
-    }
-
+    /// From a pool to outside.
     fn get(&mut self, source: &Place, target: &Path) -> Result<()> {
-        let pool = place::open_to_read(&source.pool)?;
-        let found = source.find(&pool)?;
+        let fs = place::open_to_read(&source.pool)?;
+        let found = source.find(&fs)?;
         let target = if target.is_dir() {
-            let name = source.path.rsplit(|&byte| byte == b'/').find(|name| !name.is_empty());
-            let name = name.context("the root of a pool has no name; give the copy one")?;
-            target.join(OsStr::from_bytes(name))
+            target.join(host::last_name(&source.path).unwrap_or_default())
         } else {
             target.to_owned()
         };
+        let mut writer = host::Writer::new(self.all);
+        let mut links = HashMap::new();
         let mut pending: Vec<(Attributes, PathBuf)> = vec![(found, target)];
-        let mut directories = Vec::new();
         while let Some((from, to)) = pending.pop() {
-            self.get_one(&pool, &from, &to)
-                .with_context(|| to.display().to_string())?;
-            if from.inode.is_directory() {
-                for entry in pool.list_all(from.ino).with_context(|| to.display().to_string())? {
-                    pending.push((pool.attributes(entry.ino)?, to.join(OsStr::from_bytes(&entry.name))));
-                }
-                directories.push((from, to));
+            let shown = to.clone();
+            self.get_one(&fs, &mut writer, &from, to, &mut links, &mut pending)
+                .with_context(|| shown.display().to_string())?;
+        }
+        writer.end()?;
+        self.lost = writer.lost;
+        Ok(())
+    }
+
+    fn get_one(
+        &mut self,
+        fs: &Fs,
+        writer: &mut host::Writer,
+        from: &Attributes,
+        to: PathBuf,
+        links: &mut HashMap<Ino, PathBuf>,
+        pending: &mut Vec<(Attributes, PathBuf)>,
+    ) -> Result<()> {
+        let several = from.inode.links > 1 && !from.inode.is_directory();
+        if let Some(first) = links.get(&from.ino).filter(|_| several) {
+            return host::Writer::link(first, &to);
+        }
+        if !self.accepts(from.inode.kind(), || to.display().to_string())? {
+            return Ok(());
+        }
+        let node = pool::node(fs, from)?;
+        if let Some(file) = host::Writer::place(&to, &node)? {
+            for range in pool::stored(fs, from.ino, node.size)? {
+                pool::read(fs, from.ino, &range, |at, bytes| {
+                    self.count(bytes.len());
+                    Ok(file.write_all_at(bytes, at)?)
+                })?;
+            }
+            file.set_len(node.size)?;
+        }
+        if several {
+            links.insert(from.ino, to.clone());
+        }
+        if node.kind == Kind::Directory {
+            for entry in fs.list_all(from.ino)? {
+                pending.push((fs.attributes(entry.ino)?, to.join(OsStr::from_bytes(&entry.name))));
             }
         }
-        // Last, and the inner ones first: writing into a directory changes its times and needs its permissions.
-        for (from, to) in directories.iter().rev() {
-            fs::set_permissions(to, Permissions::from_mode(u32::from(from.inode.mode & 0o7777)))
-                .and_then(|()| File::open(to)?.set_times(times(from)))
-                .with_context(|| to.display().to_string())?;
+        self.files += 1;
+        writer.finish(to, node)
+    }
+
+    /// From one pool into another.
+    fn across(&mut self, source: &Place, target: &Place) -> Result<()> {
+        let from = place::open_to_read(&source.pool)?;
+        let found = source.find(&from)?;
+        let own = || host::last_name(&source.path).map(|name| name.as_bytes().to_vec());
+        place::change(&target.pool, |fs| {
+            let (parent, name) = target.parent_or_inside(fs, own)?;
+            let mut writer = pool::Writer::new(fs, self.keep());
+            let mut links = HashMap::new();
+            let mut pending = vec![Pending {
+                from: found,
+                parent,
+                name,
+            }];
+            while let Some(next) = pending.pop() {
+                let name = String::from_utf8_lossy(&next.name).into_owned();
+                self.across_one(&from, &mut writer, &next, &mut links, &mut pending)
+                    .with_context(|| name)?;
+            }
+            writer.end()
+        })
+    }
+
+    fn across_one(
+        &mut self,
+        fs: &Fs,
+        writer: &mut pool::Writer<'_>,
+        next: &Pending<Attributes>,
+        links: &mut HashMap<Ino, Ino>,
+        pending: &mut Vec<Pending<Attributes>>,
+    ) -> Result<()> {
+        let from = &next.from;
+        let several = from.inode.links > 1 && !from.inode.is_directory();
+        if let Some(&first) = links.get(&from.ino).filter(|_| several) {
+            return writer.link(first, next.parent, &next.name);
+        }
+        if !self.accepts(from.inode.kind(), || String::from_utf8_lossy(&next.name).into_owned())? {
+            return Ok(());
+        }
+        let node: Node = pool::node(fs, from)?;
+        let ino = writer.place(next.parent, &next.name, &node)?;
+        if several {
+            links.insert(from.ino, ino);
+        }
+        for range in pool::stored(fs, from.ino, node.size)? {
+            pool::read(fs, from.ino, &range, |at, bytes| {
+                self.count(bytes.len());
+                writer.write(ino, at, bytes)
+            })?;
+        }
+        writer.finish(ino, &node)?;
+        self.files += 1;
+        if node.kind == Kind::Directory {
+            for entry in fs.list_all(from.ino)? {
+                pending.push(Pending {
+                    from: fs.attributes(entry.ino)?,
+                    parent: ino,
+                    name: entry.name.into_vec(),
+                });
+            }
         }
         Ok(())
     }
 
-    fn get_one(&mut self, pool: &Fs, from: &Attributes, to: &Path) -> Result<()> {
-        match from.inode.kind() {
-            Kind::Directory if !self.recursive => bail!("a directory; use -r to copy it with everything in it"),
-            Kind::Directory => match fs::create_dir(to) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && to.is_dir() => Ok(()),
-                other => other.map_err(Into::into),
-            },
-            Kind::Symlink => {
-                let target = pool.read_link(from.ino)?;
-                symlink(OsStr::from_bytes(&target), to).map_err(Into::into)
-            }
-            Kind::File => {
-                let file = File::create(to)?;
-                self.extract(pool, from, &file)?;
-                file.set_permissions(Permissions::from_mode(u32::from(from.inode.mode & 0o7777)))?;
-                file.set_times(times(from)).map_err(Into::into)
-            }
-            Kind::Fifo | Kind::Character | Kind::Block | Kind::Socket => {
-                self.skipped.push(to.display().to_string());
-                Ok(())
-            }
-        }
+    /// Inside one pool, where blocks can be shared.
+    fn inside(&mut self, source: &Place, target: &Place) -> Result<()> {
+        place::change(&target.pool, |fs| {
+            let found = source.find(fs)?;
+            self.accepts(found.inode.kind(), || source.shown())
+                .with_context(|| source.shown())?;
+            let own = || host::last_name(&source.path).map(|name| name.as_bytes().to_vec());
+            let (parent, name) = target.parent_or_inside(fs, own)?;
+            fs.clone_tree(found.ino, parent, &name, place::now())
+                .with_context(|| format!("copying {} to {}", source.shown(), target.shown()))?;
+            self.files += 1;
+            Ok(())
+        })
     }
-
-    /// Copies what is stored; where there are holes, holes stay.
-    fn extract(&self, pool: &Fs, from: &Attributes, file: &File) -> Result<()> {
-        let size = from.size();
-        file.set_len(size)?;
-        let mut piece = vec![0; PIECE];
-        let mut at = 0;
-        while at < size {
-            let Ok(start) = pool.seek(from.ino, at, Seek::Data) else {
-                break;
-            };
-            let end = pool.seek(from.ino, start, Seek::Hole)?;
-            at = start;
-            while at < end {
-                let room = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                let count = pool.read(from.ino, at, piece.get_mut(..room).unwrap_or_default())?;
-                if count == 0 {
-                    break;
-                }
-                file.write_all_at(piece.get(..count).unwrap_or_default(), at)?;
-                at += count as u64;
-                self.bar.inc(count as u64);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn permissions(mode: u32) -> u16 {
-    u16::try_from(mode & 0o7777).unwrap_or(0)
-}
-
-fn times(from: &Attributes) -> FileTimes {
-    let time = |time: Timestamp| {
-        let since = Duration::from_nanos(time.0.unsigned_abs());
-        if time.0 >= 0 {
-            UNIX_EPOCH + since
-        } else {
-            UNIX_EPOCH - since
-        }
-    };
-    FileTimes::new()
-        .set_modified(time(from.inode.modified))
-        .set_accessed(time(from.inode.accessed))
 }

@@ -10,12 +10,19 @@ use clap::Args;
 use vexfs::pool::{Access, OpenOptions, Pool};
 
 use super::check::{examine, tell};
-use crate::show;
+use crate::failure;
 
 /// Check a pool, and mend it unless told not to.
 ///
 /// Ends with 0: nothing is wrong; 1: errors were mended; 4: errors stay; 8: the check could not be done.
 #[derive(Args)]
+#[command(
+    after_help = "Changes: the pool's metadata, if something is wrong with it; nothing with -n.
+
+Examples:
+  fsck.vexfs -n -f pool.img
+  fsck.vexfs -a /dev/sdX"
+)]
 #[expect(clippy::struct_excessive_bools, reason = "the switches that fsck passes")]
 pub(crate) struct Arguments {
     /// File or block device; must not be mounted
@@ -34,6 +41,12 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
+/// As fsck(8) has them.
+pub(crate) const EXIT_CODES: &str = "0   nothing is wrong\n1   errors were mended\n4   errors stay\n8   the check could not be done\n16  the call is wrong";
+
+/// Exit code of a call that cannot be understood.
+pub(crate) const USAGE: u8 = 16;
+
 const MENDED: u8 = 1;
 const ERRORS_STAY: u8 = 4;
 const NOT_DONE: u8 = 8;
@@ -42,10 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let result = examine_if_needed(arguments);
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            show::failure(&error);
-            ExitCode::from(NOT_DONE)
-        }
+        Err(error) => failure::tell_with(&error, false, NOT_DONE),
     }
 }
 

@@ -4,17 +4,23 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::json;
 use vexfs::fs::Fs;
 use vexfs::size::Size;
 use vexfs::units::BLOCK_SIZE;
 
+use crate::failure::failed;
 use crate::{place, show};
 
-/// Make a pool larger. A file grows with it; a device must have grown before. A pool cannot become smaller.
+/// Make a pool larger.
+///
+/// A file grows with it; a device must have grown before. A pool cannot become smaller.
 #[derive(Args)]
+#[command(after_help = "Changes: the size of the pool, and of its file. What is in it stays.
+
+Examples:
+  vexfs-ublk grow pool.img 20GiB")]
 pub(crate) struct Arguments {
     /// File or block device
     pool: PathBuf,
@@ -27,11 +33,14 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let (before, after) = place::change(&arguments.pool, |fs| {
         let before = size(fs);
         if arguments.size < before {
-            bail!(
-                "{} has {before}; a pool cannot become smaller ({}): copy its files to a smaller one",
-                arguments.pool.display(),
-                arguments.size
-            );
+            return Err(failed(
+                format!(
+                    "{} has {before} and cannot become smaller ({})",
+                    arguments.pool.display(),
+                    arguments.size
+                ),
+                "make a smaller pool, and copy the files there with cp -a",
+            ));
         }
         fs.grow(arguments.size.0)
             .with_context(|| format!("growing {} to {}", arguments.pool.display(), arguments.size))?;
@@ -39,8 +48,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     })?;
     show::table(
         &[
-            ("before", json!(before.to_string())),
-            ("size", json!(after.to_string())),
+            ("before", show::size(before.0, json)),
+            ("size", show::size(after.0, json)),
         ],
         json,
     );

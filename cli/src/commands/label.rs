@@ -12,6 +12,11 @@ use crate::{place, show};
 
 /// Show the label of a pool, or give it another.
 #[derive(Args)]
+#[command(after_help = "Changes: the label, if a new one is given.
+
+Examples:
+  vexfs-ublk label pool.img
+  vexfs-ublk label pool.img archive")]
 pub(crate) struct Arguments {
     /// File or block device
     pool: PathBuf,

@@ -15,11 +15,16 @@ use crate::show;
 
 /// List a directory of a pool, or one file.
 #[derive(Args)]
+#[command(after_help = "Changes: nothing.
+
+Examples:
+  vexfs-ublk ls pool.img
+  vexfs-ublk ls -l pool.img:/photos")]
 pub(crate) struct Arguments {
     /// POOL or POOL:/path
     place: OsString,
     /// Type, permissions, links, owner, size, time
-    #[arg(short)]
+    #[arg(short, long)]
     long: bool,
 }
 
@@ -45,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     }
     if json {
         let rows: Vec<_> = rows.iter().map(as_json).collect();
-        println!("{:#}", json!(rows));
+        show::document(json!({"entries": rows}));
         return Ok(());
     }
     for row in &rows {
@@ -89,7 +94,8 @@ fn as_json(row: &Row) -> serde_json::Value {
         "uid": inode.uid,
         "gid": inode.gid,
         "size": inode.size,
-        "modified": show::time(inode.modified),
+        "modified": show::exact_time(inode.modified),
+        "kind": show::kind(inode.kind()),
         "target": row.target.as_ref().map(|target| String::from_utf8_lossy(target)),
     })
 }

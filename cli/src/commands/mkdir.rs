@@ -6,19 +6,25 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::json;
 use vexfs::fs::NewFile;
 use vexfs::fs::record::Kind;
 
 use crate::place::{self, Place};
+use crate::show;
 
 /// Make a directory in a pool, owned by root.
 #[derive(Args)]
+#[command(after_help = "Changes: the pool, by one directory.
+
+Examples:
+  vexfs-ublk mkdir pool.img:/new")]
 pub(crate) struct Arguments {
     /// POOL:/path
     place: OsString,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let place = Place::required(&arguments.place)?;
     let new = NewFile {
         kind: Kind::Directory,
@@ -29,9 +35,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         target: b"",
         now: place::now(),
     };
-    place::change(&place.pool, |fs| {
+    let made = place::change(&place.pool, |fs| {
         let (parent, name) = place.parent(fs)?;
-        fs.create(parent, &name, &new).with_context(|| place.shown())?;
-        Ok(())
-    })
+        fs.create(parent, &name, &new).with_context(|| place.shown())
+    })?;
+    if json {
+        show::document(json!({"path": place.shown(), "inode": made.ino.0}));
+    }
+    Ok(())
 }

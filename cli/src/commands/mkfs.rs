@@ -2,22 +2,31 @@
 
 //! Making a pool.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use uuid::Uuid;
+use vexfs::fs::SetAttributes;
 use vexfs::pool::format::{FormatOptions, format_path};
 use vexfs::size::Size;
-use vexfs::units::BLOCK_SIZE;
+use vexfs::units::{BLOCK_SIZE, Ino};
 
-use crate::show;
+use crate::{place, show};
 
 /// Make a pool in a file or on a block device.
 ///
-/// A file that does not exist is made, sparse; it needs a size. What holds something already is refused without --force.
+/// A file that does not exist is made, sparse; it needs a size. What holds something already is refused without --force. The
+/// pool's root directory belongs to the owner of the file.
 #[derive(Args)]
+#[command(after_help = "Changes: POOL, which holds nothing but the new pool afterwards.
+
+Examples:
+  vexfs-ublk mkfs pool.img --size 10GiB --label data
+  vexfs-ublk mkfs /dev/sdX --label backup
+  mkfs.vexfs --force pool.img")]
 pub(crate) struct Arguments {
     /// File or block device
     pool: PathBuf,
@@ -48,16 +57,35 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         ..FormatOptions::default()
     };
     let made = format_path(&arguments.pool, &options).with_context(|| arguments.pool.display().to_string())?;
-    let bytes = |blocks: u64| Size(blocks * BLOCK_SIZE as u64).to_string();
+    give_root_directory(&arguments.pool)?;
+    let bytes = |blocks: u64| show::size(blocks * BLOCK_SIZE as u64, json);
     show::table(
         &[
             ("pool", json!(arguments.pool.display().to_string())),
             ("uuid", json!(made.uuid.to_string())),
             ("label", json!(made.label)),
-            ("size", json!(bytes(made.total_blocks))),
-            ("journal", json!(bytes(u64::from(made.journal.count)))),
+            ("size", bytes(made.total_blocks)),
+            ("journal", bytes(u64::from(made.journal.count))),
         ],
         json,
     );
     Ok(())
+}
+
+/// Gives the root directory to who owns the file: else a user who makes a pool and mounts it could not write to it.
+fn give_root_directory(pool: &Path) -> Result<()> {
+    let owner = std::fs::metadata(pool)?;
+    if !owner.is_file() || (owner.uid(), owner.gid()) == (0, 0) {
+        return Ok(());
+    }
+    place::change(pool, |fs| {
+        let set = SetAttributes {
+            uid: Some(owner.uid()),
+            gid: Some(owner.gid()),
+            now: place::now(),
+            ..SetAttributes::default()
+        };
+        fs.set_attributes(Ino::ROOT, &set)?;
+        Ok(())
+    })
 }

@@ -14,8 +14,15 @@ use vexfs::units::{FileBlock, blocks_for};
 use crate::place::{self, Place};
 use crate::show;
 
-/// Say everything about one file of a pool: attributes, extended attributes, where its bytes are.
+/// Say everything about one file.
+///
+/// Attributes, names of extended attributes, and where its bytes are in the pool.
 #[derive(Args)]
+#[command(after_help = "Changes: nothing.
+
+Examples:
+  vexfs-ublk stat pool.img:/photos/a.jpg
+  vexfs-ublk --json stat pool.img:/photos")]
 pub(crate) struct Arguments {
     /// POOL:/path
     place: OsString,
@@ -50,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
             extents.push(format!("{}+{}: {text}", extent.at.0, extent.count));
         }
     }
+    let time = |time| json!(if json { show::exact_time(time) } else { show::time(time) });
     let mut rows: Vec<(&str, Value)> = vec![
         ("inode", json!(found.ino.0)),
         ("mode", json!(show::mode(inode.kind(), inode.mode))),
@@ -59,10 +67,10 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         ("size", json!(inode.size)),
         ("blocks", json!(inode.blocks)),
         ("flags", json!(format!("{:#x}", inode.flags.0))),
-        ("born", json!(show::time(inode.born))),
-        ("read", json!(show::time(inode.accessed))),
-        ("modified", json!(show::time(inode.modified))),
-        ("changed", json!(show::time(inode.changed))),
+        ("born", time(inode.born)),
+        ("read", time(inode.accessed)),
+        ("modified", time(inode.modified)),
+        ("changed", time(inode.changed)),
     ];
     if json {
         rows.push(("attributes", json!(names)));

@@ -42,6 +42,15 @@ pub const FILESYSTEMS: &[Package] = &[
     ("util-linux", "/usr/bin/findmnt"),
 ];
 
+/// Filesystems over FUSE that ours is compared with.
+pub const FUSE_PEERS: &[Package] = &[
+    ("bindfs", "/usr/bin/bindfs"),
+    ("mergerfs", "/usr/bin/mergerfs"),
+    ("fuse2fs", "/usr/bin/fuse2fs"),
+    ("ntfs-3g", "/usr/bin/ntfs-3g"),
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+];
+
 /// What the Debian packages are built and checked with, beside what the server needs.
 pub const DEB: &[Package] = &[
     ("build-essential", "/usr/share/build-essential/essential-packages-list"),

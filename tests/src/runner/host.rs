@@ -119,7 +119,7 @@ fn result(package: &str, name: &str, place: &str, outcome: Outcome, took: Durati
 }
 
 /// Runs a command in a process group of its own; ends the group after `limit`. Returns both streams and how it ended.
-fn run_bounded(mut command: Command, limit: Duration) -> Result<(String, String)> {
+pub(super) fn run_bounded(mut command: Command, limit: Duration) -> Result<(String, String)> {
     use std::os::unix::process::CommandExt;
 
     let (mut reader, writer) = std::io::pipe().context("making a pipe")?;

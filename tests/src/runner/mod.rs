@@ -6,6 +6,7 @@
 //! - [`host`]: runs ordinary Rust tests, and lab tests that drive machines from outside.
 //! - [`guest`]: runs lab tests inside machines, in batches that share one.
 //! - [`recovery`]: what is done when a test takes the guest down: levels 1 to 3.
+//! - [`suite`]: runs the cases of suites against a mounted filesystem, each in namespaces of its own.
 //! - [`report`]: lines for people, JUnit XML and JSON for machines, the closing count.
 
 pub mod discover;
@@ -13,6 +14,7 @@ pub mod guest;
 pub mod host;
 pub mod recovery;
 pub mod report;
+pub mod suite;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -294,6 +294,24 @@ impl Fs {
         }
     }
 
+    /// For a change of metadata that found the pool full: makes room if there is any to be made, first of what is freed but
+    /// not yet reusable, then of what is kept for the next checkpoint. True: trying again may help. Writes of bytes do this
+    /// by themselves.
+    pub fn make_room(&self) -> Result<bool> {
+        let (waiting, changed) = {
+            let core = self.core();
+            core.check_writable()?;
+            (core.state.space.deferred_blocks() > 0, core.state.tables.changed() > 0)
+        };
+        if waiting {
+            self.shared.flush(None)?;
+            self.shared.turn_over()?;
+        } else if changed {
+            self.shared.checkpoint()?;
+        }
+        Ok(waiting || changed)
+    }
+
     /// Blocks of a write that will not happen.
     pub(super) fn give_blocks_back(&self, runs: &[Run]) {
         let mut core = self.core();

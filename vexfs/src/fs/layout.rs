@@ -6,8 +6,10 @@
 //! touches very many rows is done in steps, the one that callers see last: a crash in between leaves a file with more or
 //! fewer holes than it had, in the range that was to change.
 
+use std::ops::Range;
+
 use crate::data::CHUNK_BLOCKS;
-use crate::data::row::Row;
+use crate::data::row::{Ptr, Row};
 use crate::error::{Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, FileBlock, Ino, blocks_for};
 
@@ -58,15 +60,20 @@ impl Fs {
             return Err(Errno::FileTooLarge.into());
         }
         let old = self.changeable(ino)?;
+        let cut = Op::Truncate { ino, size, time: now };
         if size < old {
-            let tail = size % BLOCK;
-            if tail != 0 {
-                self.zero(ino, size, (size - tail + BLOCK).min(old), now)?;
-            }
             // The last step is the truncation's own.
             self.punch_all_but_last_step(ino, FileBlock(blocks_for(size)), FileBlock(super::MAX_FILE_BLOCKS), now)?;
+            let tail = size % BLOCK;
+            if tail != 0 && self.is_stored(ino, FileBlock::of(size))? {
+                // What the last block held beyond the end must not come back when the file grows. Zeros and the new size are
+                // one transaction: a crash between them would leave a file of the old size with a hole in it.
+                let count = usize::try_from((BLOCK - tail).min(old - size)).unwrap_or(BLOCK_SIZE);
+                let zeros = [0; BLOCK_SIZE];
+                return self.write_piece(ino, size, zeros.get(..count).unwrap_or_default(), now, Some(&cut));
+            }
         }
-        self.change_bytes(ino, Op::Truncate { ino, size, time: now }, now)
+        self.change_bytes(ino, cut, now)
     }
 
     /// `fallocate`.
@@ -180,6 +187,24 @@ impl Fs {
         Ok(until.0 - from.0 - there)
     }
 
+    /// The ranges of a file, in bytes, that space is promised for, in order; beyond its end too.
+    pub fn promised_ranges(&self, ino: Ino) -> Result<Vec<Range<u64>>> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        self.visit_rows(ino, FileBlock(0), FileBlock(super::MAX_FILE_BLOCKS), |chunk, row| {
+            let Row::Map(map) = row else {
+                return;
+            };
+            for (index, _) in map.iter().filter(|(_, ptr)| *ptr == Ptr::Promised) {
+                let start = FileBlock(chunk * CHUNK_BLOCKS + index as u64).byte_at();
+                match ranges.last_mut() {
+                    Some(last) if last.end == start => last.end += BLOCK,
+                    _ => ranges.push(start..start + BLOCK),
+                }
+            }
+        })?;
+        Ok(ranges)
+    }
+
     fn visit_rows(&self, ino: Ino, from: FileBlock, until: FileBlock, mut each: impl FnMut(u64, &Row)) -> Result<()> {
         let mut chunk = from.0 / CHUNK_BLOCKS;
         let end = until.0.div_ceil(CHUNK_BLOCKS);
@@ -212,15 +237,8 @@ impl Fs {
         let mut at = at;
         while at < end {
             let until = end.min((at / BLOCK + 1) * BLOCK);
-            let (size, stored) = {
-                let mut core = self.core();
-                let size = core.state.inode(ino)?.size;
-                let map = core.map(ino, FileBlock::of(at), 1)?;
-                let stored = !map
-                    .iter()
-                    .all(|extent| matches!(extent.source, Source::Hole | Source::Promised));
-                (size, stored)
-            };
+            let size = self.core().state.inode(ino)?.size;
+            let stored = self.is_stored(ino, FileBlock::of(at))?;
             let until_size = until.min(size);
             if stored && at < until_size {
                 let zeros = [0; BLOCK_SIZE];
@@ -230,6 +248,14 @@ impl Fs {
             at = until;
         }
         Ok(())
+    }
+
+    /// Whether a block of a file holds bytes.
+    fn is_stored(&self, ino: Ino, block: FileBlock) -> Result<bool> {
+        let map = self.core().map(ino, block, 1)?;
+        Ok(!map
+            .iter()
+            .all(|extent| matches!(extent.source, Source::Hole | Source::Promised)))
     }
 
     /// Makes a hole of whole blocks, in steps. One of no blocks notes that the file was changed.

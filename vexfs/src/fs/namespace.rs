@@ -2,7 +2,7 @@
 
 //! Names and inodes, as front ends ask for them.
 
-use crate::data::row::Row;
+use crate::data::row::{INLINE_BYTES, Row};
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::Ino;
 
@@ -33,9 +33,14 @@ impl Attributes {
         self.inode.size
     }
 
-    /// Blocks of 512 bytes, as `stat` counts.
+    /// Blocks of 512 bytes, as `stat` counts. Bytes that are kept in the record count too: of a file without blocks tar
+    /// believes that it is one hole, and stores zeros.
     pub fn sectors(&self) -> u64 {
-        self.inode.blocks * 8
+        let Inode { blocks, size, .. } = self.inode;
+        if blocks == 0 && size <= INLINE_BYTES as u64 && self.inode.kind() == Kind::File {
+            return size.div_ceil(512);
+        }
+        blocks * 8
     }
 }
 

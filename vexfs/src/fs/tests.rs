@@ -58,6 +58,20 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 }
 
 #[test]
+fn promised_space_is_told_where_nothing_is_stored_and_beyond_the_end() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"f", &file(0o644)).unwrap().ino;
+    assert_eq!(fs.promised_ranges(ino).unwrap(), []);
+    let mode = Preallocation::Allocate { keep_size: true };
+    fs.preallocate(ino, mode, 0, 300 << 10, NOW).unwrap();
+    fs.preallocate(ino, mode, 20 << 20, 4096, NOW).unwrap();
+    fs.write(ino, 128 << 10, &pattern(4096, 1), NOW).unwrap();
+    let expected = [0..128 << 10, 132 << 10..300 << 10, 20 << 20..(20 << 20) + 4096];
+    assert_eq!(fs.promised_ranges(ino).unwrap(), expected);
+}
+
+#[test]
 fn what_was_written_is_read_after_a_crash_of_the_process_and_after_a_clean_close() {
     let disk = pool(64);
     let fs = open(&disk);
@@ -165,6 +179,25 @@ fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
 }
 
 #[test]
+fn room_can_be_made_of_what_was_just_removed() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"filler", &file(0o644)).unwrap().ino;
+    let block = pattern(1 << 16, 3);
+    let mut at = 0;
+    while let Ok(count) = fs.write(ino, at, &block, NOW) {
+        at += count as u64;
+    }
+    fs.unlink(Ino::ROOT, b"filler", NOW).unwrap();
+    // The change itself does not wait for a flush.
+    let refused = fs.create(Ino::ROOT, b"again", &file(0o644)).unwrap_err();
+    assert_eq!(refused.errno(), Errno::NoSpace.number());
+    assert!(fs.make_room().unwrap());
+    fs.create(Ino::ROOT, b"again", &file(0o644)).unwrap();
+    assert!(fs.statistics().available_blocks > 1000);
+}
+
+#[test]
 fn compressed_files_read_back_and_take_less_space() {
     let disk = pool(64);
     let fs = open(&disk);
@@ -195,6 +228,21 @@ fn compressed_files_read_back_and_take_less_space() {
         assert_eq!(read_all(&fs, ino), content);
         fs.unlink(Ino::ROOT, b"packed", NOW).unwrap();
     }
+}
+
+#[test]
+fn a_small_file_does_not_look_like_a_hole() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"small", &file(0o644)).unwrap().ino;
+    assert_eq!(fs.attributes(ino).unwrap().sectors(), 0);
+    fs.write(ino, 0, &pattern(1000, 1), NOW).unwrap();
+    assert_eq!(fs.attributes(ino).unwrap().sectors(), 2);
+    fs.write(ino, 0, &pattern(5000, 1), NOW).unwrap();
+    assert_eq!(fs.attributes(ino).unwrap().sectors(), 16);
+    let hole = fs.create(Ino::ROOT, b"hole", &file(0o644)).unwrap().ino;
+    fs.truncate(hole, 1 << 20, NOW).unwrap();
+    assert_eq!(fs.attributes(hole).unwrap().sectors(), 0);
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Fs {
         while written < from.len() {
             let here = at + written as u64;
             let piece = first_piece(here, from.get(written..).unwrap_or_default());
-            match self.write_piece(ino, here, piece, now) {
+            match self.write_piece(ino, here, piece, now, None) {
                 Ok(()) => written += piece.len(),
                 Err(error) if written == 0 => return Err(error),
                 Err(_) => return Ok(written),
@@ -53,7 +53,15 @@ impl Fs {
         Ok(written)
     }
 
-    fn write_piece(&self, ino: Ino, at: u64, from: &[u8], now: Timestamp) -> Result<()> {
+    /// Writes what is at most one transaction. `then` becomes part of it: both are done or neither.
+    pub(super) fn write_piece(
+        &self,
+        ino: Ino,
+        at: u64,
+        from: &[u8],
+        now: Timestamp,
+        then: Option<&Op<'_>>,
+    ) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let draft = {
                 let mut core = self.shared.writable()?;
@@ -67,6 +75,7 @@ impl Fs {
                             bytes: from,
                         }];
                         operations.extend(drop_set_ids(ino, &inode, now));
+                        operations.extend(then.cloned());
                         core.perform(&operations)?;
                         return self.shared.request_checkpoint(core);
                     }
@@ -78,7 +87,7 @@ impl Fs {
                 self.spill(ino, now)?;
                 continue;
             };
-            if self.write_blocks(ino, at, from, now, draft)? {
+            if self.write_blocks(ino, at, from, now, draft, then)? {
                 return Ok(());
             }
         }
@@ -120,26 +129,32 @@ impl Fs {
     /// lies around the written bytes changed; that does not happen to writes of whole blocks. Refused for lack of patience,
     /// the plan can be committed later; after every other answer it is spent.
     pub fn commit_write(&self, plan: &mut WritePlan, patience: Patience) -> Result<bool> {
+        self.commit(plan, None, patience)
+    }
+
+    fn commit(&self, plan: &mut WritePlan, then: Option<&Op<'_>>, patience: Patience) -> Result<bool> {
         let core = match self.shared.writable_with(patience) {
             Err(Error::Posix(Errno::WouldWait)) => return Err(Errno::WouldWait.into()),
             core => core,
         };
         let result = core.and_then(|mut core| {
             let inode = core.state.inode(plan.ino)?;
+            let mut operations: Vec<Op<'_>> = std::mem::take(&mut plan.operations);
             if plan.moves_only {
-                plan.operations.push(keep_times(plan.ino, &inode, plan.now));
+                operations.push(keep_times(plan.ino, &inode, plan.now));
             } else {
-                plan.operations.extend(drop_set_ids(plan.ino, &inode, plan.now));
+                operations.extend(drop_set_ids(plan.ino, &inode, plan.now));
             }
+            operations.extend(then.cloned());
             for edge in &plan.draft.edges {
                 if core.map(plan.ino, edge.at, 1)?.first() != Some(edge) {
                     return Ok(false);
                 }
             }
             if plan.draft.covered.is_some() {
-                core.perform_covered(&plan.operations)?;
+                core.perform_covered(&operations)?;
             } else {
-                core.perform(&plan.operations)?;
+                core.perform(&operations)?;
             }
             self.shared.request_checkpoint(core)?;
             Ok(true)
@@ -181,7 +196,7 @@ impl Fs {
                     covered: None,
                 }
             };
-            if self.write_blocks(ino, 0, &[], now, draft)? {
+            if self.write_blocks(ino, 0, &[], now, draft, None)? {
                 return Ok(());
             }
         }
@@ -189,7 +204,15 @@ impl Fs {
     }
 
     /// Writes whole blocks elsewhere and puts them into the map. False: the edges changed meanwhile.
-    fn write_blocks(&self, ino: Ino, at: u64, from: &[u8], now: Timestamp, draft: Blocks) -> Result<bool> {
+    fn write_blocks(
+        &self,
+        ino: Ino,
+        at: u64,
+        from: &[u8],
+        now: Timestamp,
+        draft: Blocks,
+        then: Option<&Op<'_>>,
+    ) -> Result<bool> {
         let merged;
         let content = if from.len() as u64 == draft.count * BLOCK_SIZE as u64 {
             from
@@ -208,7 +231,7 @@ impl Fs {
             self.abandon_write(plan);
             return Err(error);
         }
-        self.commit_write(&mut plan, Patience::Wait)
+        self.commit(&mut plan, then, Patience::Wait)
     }
 
     /// The content of whole blocks: the new bytes, and around them what the file holds.

@@ -18,8 +18,8 @@ use lab::vm::{Job, Machine, Spec};
 use lab_guest::protocol::Command;
 use serde_json::json;
 
-use super::bench_engine;
 use super::demo::{build_server, serve, stop};
+use super::{bench_engine, bench_fuse};
 
 /// The peer: the ublk server by the author of the driver.
 const RUBLK: &str = "0.2.15";
@@ -29,6 +29,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///   cargo xtask bench boot                power-on to the first command, on each kernel
 ///   cargo xtask bench ublk --pairs 9      our null target against rublk's, interleaved
 ///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
+///   cargo xtask bench fuse --pairs 5      our mount against those of bindfs, mergerfs, fuse2fs, ntfs-3g
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -40,6 +41,9 @@ pub(crate) struct Arguments {
     /// Repetitions, or interleaved pairs
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
+    /// This process is alone in its namespaces
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -50,6 +54,8 @@ enum Suite {
     Ublk,
     /// The engine against ext4 and btrfs, on this host, without a machine
     Engine,
+    /// Our mount against other filesystems over FUSE, on this host, without a machine
+    Fuse,
 }
 
 /// Measures on one kernel; the number is that of repetitions.
@@ -60,6 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Suite::Boot => ("boot", boot),
         Suite::Ublk => ("ublk", ublk),
         Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),
+        Suite::Fuse if arguments.inside => return bench_fuse::run_inside(arguments.pairs),
+        Suite::Fuse => return bench_fuse::run(arguments.pairs),
     };
     apt::ensure(apt::LAB)?;
     let kernels = if arguments.kernels.is_empty() {
@@ -176,14 +184,14 @@ fn spec(kernel: &Kernel, name: &str) -> Spec {
 }
 
 /// Median and range of repeated measurements.
-struct Spread {
+pub(super) struct Spread {
     median: f64,
     low: f64,
     high: f64,
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Result<Self> {
+    pub(super) fn of(mut values: Vec<f64>) -> Result<Self> {
         ensure!(
             !values.is_empty() && values.iter().all(|value| value.is_finite()),
             "a measurement gave no number: {values:?}"
@@ -199,7 +207,13 @@ impl Spread {
         })
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// The median alone.
+    pub(super) fn short(&self) -> String {
+        let digits = if self.median < 100.0 { 2 } else { 0 };
+        format!("{:.digits$}", self.median)
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
         json!({ "median": self.median, "low": self.low, "high": self.high })
     }
 }

@@ -24,9 +24,15 @@ pub(crate) struct Arguments {
     /// 6.12, 7.x or debug
     #[arg(long, default_value = "6.12")]
     kernel: KernelId,
+    /// A pool mounted on this machine through FUSE, without a virtual one
+    #[arg(long, conflicts_with = "kernel")]
+    fuse: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.fuse {
+        return super::demo_fuse::run();
+    }
     apt::ensure(apt::LAB)?;
     apt::ensure(apt::UBLK_BUILD)?;
     let server = build_server()?;

@@ -4,10 +4,13 @@
 
 pub(crate) mod bench;
 pub(crate) mod bench_engine;
+pub(crate) mod bench_fuse;
 pub(crate) mod deb;
 pub(crate) mod demo;
+mod demo_fuse;
 pub(crate) mod doctor;
 pub(crate) mod kernel_debug;
 pub(crate) mod lint;
+pub(crate) mod suite;
 pub(crate) mod test;
 pub(crate) mod vm;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! `cargo xtask test`: every level, one runner, one closing line.
+//!
+//! Levels are tests of the host, suites against a mounted filesystem, and tests of the VM. `--stress` without a level means
+//! the long tests of the VM; with `--fuse`, the long runs of the suites.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -14,11 +17,17 @@ use lab::host::{apt, workspace};
 use lab::kernel::{self, KernelId, modules};
 use lab::runner::recovery::Ledger;
 use lab::runner::report::Reporter;
-use lab::runner::{Case, Outcome, discover, guest, host};
+use lab::runner::{Case, Outcome, TestResult, discover, guest, host};
+use lab::suites::target::On;
 use lab_guest::registry::{Place, TestInfo};
 
-/// Without a level: host and VM. Examples:
+use super::suite;
+
+/// Without a level: host, suites and VM. Examples:
 ///   cargo xtask test                             host tests, then VM tests on both stock kernels
+///   cargo xtask test --fuse crash                the crash loop against our mounted filesystem
+///   cargo xtask test --fuse --stress --seed 7    all suites, long, repeatable
+///   cargo xtask test --fuse --on ext4            the suites themselves, against a filesystem of the kernel
 ///   cargo xtask test --vm --kernel debug         VM tests under KASAN, lockdep, kmemleak
 ///   cargo xtask test --stress --kernel 7.x load  long tests whose name contains "load"
 #[derive(Args)]
@@ -31,9 +40,18 @@ pub(crate) struct Arguments {
     /// Tests that run in, or drive, machines of the lab
     #[arg(long)]
     vm: bool,
-    /// VM tests that are too long for every run
+    /// Conformance and torture suites against a mounted filesystem
+    #[arg(long)]
+    fuse: bool,
+    /// VM tests that are too long for every run; with --fuse, the suites' long runs
     #[arg(long)]
     stress: bool,
+    /// What the suites run on: fuse (ours), or as a reference ext4, xfs, btrfs
+    #[arg(long, default_value = "fuse")]
+    on: On,
+    /// What the suites choose by chance follows from it; otherwise from the clock
+    #[arg(long)]
+    seed: Option<u64>,
     /// 6.12, 7.x or debug; may be repeated. Default: both stock kernels
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<KernelId>,
@@ -55,33 +73,52 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     fn wants_host(&self) -> bool {
-        self.host || !(self.vm || self.stress)
+        self.host || !(self.vm || self.fuse || self.stress)
+    }
+
+    fn wants_suites(&self) -> bool {
+        self.fuse || !(self.host || self.vm || self.stress)
     }
 
     fn wants_lab(&self) -> bool {
-        self.vm || self.stress || !self.host
+        self.vm || !(self.host || self.fuse)
+    }
+
+    /// Whether there is anything to ask test executables for.
+    fn wants_executables(&self) -> bool {
+        self.wants_host() || self.wants_lab()
     }
 
     fn wants(&self, info: &TestInfo) -> bool {
         if info.stress {
             self.stress
         } else {
-            self.vm || !(self.host || self.stress)
+            self.vm || !(self.host || self.fuse || self.stress)
         }
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let start = Instant::now();
-    apt::ensure(apt::UBLK_BUILD)?;
+    if arguments.wants_executables() {
+        apt::ensure(apt::UBLK_BUILD)?;
+    }
     if arguments.wants_lab() {
         apt::ensure(apt::LAB)?;
     }
     let cases = select(arguments)?;
+    let suites = if arguments.wants_suites() {
+        suite::select(arguments.filter.as_deref())
+    } else {
+        Vec::new()
+    };
     if arguments.list {
         for case in &cases {
             let kernels = case.lab.as_ref().map_or("host", |info| info.kernels.as_str());
             println!("{kernels:5} {}", case.full_name());
+        }
+        for case in &suites {
+            println!("{:5} suites::{}", arguments.on.name(), case.full_name());
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -96,6 +133,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         arguments.filter.is_none() && arguments.wants_host(),
         &mut reporter,
     )?;
+    let choice = suite::Choice {
+        on: arguments.on,
+        full: arguments.stress,
+        seed: arguments.seed,
+    };
+    suite::run_all(&suites, &choice, &mut reporter)?;
     let kernels = if arguments.kernels.is_empty() {
         KernelId::STOCK.to_vec()
     } else {
@@ -112,7 +155,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             run_lab(&wanted, id, arguments, &mut reporter, &mut ledger)?;
         }
     }
-    let lab_results = || reporter.results().iter().filter(|result| result.place != "host");
+    let of_a_kernel = |result: &&TestResult| result.place != "host" && result.package != suite::PACKAGE;
+    let lab_results = || reporter.results().iter().filter(of_a_kernel);
     let reached = lab_results()
         .filter(|result| !matches!(result.outcome, Outcome::Crashed(_)))
         .count();
@@ -149,6 +193,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// The tests that the arguments ask for.
 fn select(arguments: &Arguments) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
+    if !arguments.wants_executables() {
+        return Ok(cases);
+    }
     for executable in discover::build()? {
         let wanted = if executable.lab {
             arguments.wants_lab()

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Mounting a pool: `vexfs-ublk mount`, and `mount.vexfs` as mount(8) calls it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use vexfs_fuse::daemon::{mount_here, mount_in_background};
+use vexfs_fuse::options::Options;
+
+use crate::{failure, show};
+
+/// Mount a pool on a directory.
+///
+/// Returns when the mount answers; the server goes on in the background. Ends with 1 and the reason if there is no mount.
+#[derive(Args)]
+#[command(after_help = AFTER)]
+#[expect(clippy::struct_excessive_bools, reason = "switches")]
+pub(crate) struct Arguments {
+    /// File or block device with the pool
+    pool: PathBuf,
+    /// Directory to mount on
+    directory: PathBuf,
+    /// Through FUSE; the only way on a machine without the kernel module
+    #[arg(long)]
+    fuse: bool,
+    /// Mount options, separated by commas
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Serve in the foreground until unmounted
+    #[arg(short, long)]
+    foreground: bool,
+    /// Append what the server has to say to a file
+    #[arg(long, value_name = "FILE", conflicts_with = "foreground")]
+    log: Option<PathBuf>,
+    /// Keep all privileges while serving, to look into a problem
+    #[arg(long)]
+    no_sandbox: bool,
+    /// Say what is done
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+macro_rules! help {
+    ($examples:literal) => {
+        concat!(
+            "Changes: the pool is marked as in use, and brought up to date if it was not closed in order.\n\n",
+            "Mount options:\n",
+            "  ro rw suid nosuid dev nodev exec noexec atime noatime sync async dirsync\n",
+            "                     as mount(8) has them\n",
+            "  allow_other        everybody may use the files, as permissions let them (root's default)\n",
+            "  allow_root         who mounts and root may\n",
+            "  auto_unmount       take the mount point away if the server dies\n",
+            "  writeback          let the kernel keep written bytes for a while: a full pool is then told to fsync and close, not to\n",
+            "                     write, and bytes may be lost if nobody asks\n",
+            "  threads=N          threads that serve (as many as processors, 2 to 16)\n",
+            "  cache=SIZE         memory for pages of tables (64MiB)\n",
+            "  cache_names=N      files and names kept in memory (262144)\n",
+            "  cache_rows=N       rows of file maps kept in memory (65536)\n\n",
+            "Examples:\n",
+            $examples
+        )
+    };
+}
+
+const AFTER: &str = help!(
+    "  vexfs-ublk mount pool.img /mnt
+  vexfs-ublk mount -o ro,noatime --verbose pool.img /mnt
+  vexfs-ublk mount --foreground -o auto_unmount,threads=4 pool.img /mnt"
+);
+
+const AFTER_HELPER: &str = help!(
+    "  mount.vexfs pool.img /mnt
+  mount.vexfs pool.img /mnt -o ro,noatime -v"
+);
+
+/// `mount.vexfs POOL DIR [-sfnv] [-o OPTIONS]`, see mount(8).
+#[derive(Args)]
+#[command(after_help = AFTER_HELPER)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches that mount passes")]
+pub(crate) struct HelperArguments {
+    /// File or block device with the pool
+    pool: PathBuf,
+    /// Directory to mount on
+    directory: PathBuf,
+    /// Mount options, separated by commas
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Pass over unknown mount options
+    #[arg(short)]
+    sloppy: bool,
+    /// Check everything, but do not mount
+    #[arg(short)]
+    fake: bool,
+    /// Accepted for mount(8): there is no file of mounts to write
+    #[arg(short)]
+    no_mtab: bool,
+    /// Say what is done
+    #[arg(short)]
+    verbose: bool,
+    /// Accepted for mount(8)
+    #[arg(short = 't', value_name = "TYPE", hide = true)]
+    kind: Option<String>,
+}
+
+/// As mount(8) and umount(8) have them.
+pub(crate) const EXIT_CODES: &str = "0   done\n1   the call is wrong\n32  it failed";
+
+/// Exit code of a call that cannot be understood.
+pub(crate) const USAGE: u8 = 1;
+/// Of what could not be done.
+pub(crate) const FAILED: u8 = 32;
+
+fn options(lists: &[String], sloppy: bool) -> Result<Options> {
+    let mut options = Options::new();
+    for list in lists {
+        options.apply(list, sloppy)?;
+    }
+    Ok(options)
+}
+
+fn announce(pool: &Path, directory: &Path, json: bool) {
+    if json {
+        show::document(json!({
+            "pool": pool.display().to_string(),
+            "directory": directory.display().to_string(),
+            "through": "fuse",
+        }));
+    } else {
+        println!("{} is mounted on {} through FUSE", pool.display(), directory.display());
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
+    let mut options = options(&arguments.options, false)?;
+    options.sandbox = !arguments.no_sandbox;
+    let (pool, directory) = (&arguments.pool, &arguments.directory);
+    if arguments.verbose && !arguments.fuse && !json {
+        println!("FUSE is used: this kernel has no module vexfs");
+    }
+    if arguments.foreground {
+        mount_here(pool, directory, options, || announce(pool, directory, json))?;
+    } else {
+        mount_in_background(pool, directory, options, arguments.log.as_deref())?;
+        if arguments.verbose || json {
+            announce(pool, directory, json);
+        }
+    }
+    Ok(())
+}
+
+/// Under the name `mount.vexfs`.
+pub(crate) fn run_helper(arguments: &HelperArguments) -> ExitCode {
+    let options = match options(&arguments.options, arguments.sloppy) {
+        Ok(options) => options,
+        Err(error) => {
+            return failure::tell_with(&error, false, USAGE);
+        }
+    };
+    if arguments.verbose {
+        println!("FUSE is used: this kernel has no module vexfs");
+    }
+    let (pool, directory) = (&arguments.pool, &arguments.directory);
+    if arguments.fake {
+        return ExitCode::SUCCESS;
+    }
+    match mount_in_background(pool, directory, options, None) {
+        Ok(()) => {
+            if arguments.verbose {
+                announce(pool, directory, false);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => failure::tell_with(&error.into(), false, FAILED),
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is tested: a filesystem that can be mounted, lose its server, be mounted again, and be checked.
+//!
+//! - [`ours`]: a pool served over FUSE.
+//! - [`reference`]: a filesystem of the kernel on a loop device, to test the suites themselves.
+
+mod ours;
+mod reference;
+mod shutdown;
+
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::Settings;
+
+/// A filesystem on a file of its own, made empty.
+pub trait Target: std::fmt::Debug {
+    /// Where it is mounted.
+    fn directory(&self) -> &Path;
+
+    /// Mounts it and returns once it serves.
+    fn mount(&mut self) -> Result<()>;
+
+    /// Takes away what serves it, at once, in the middle of whatever it does. What it had answered must be there after
+    /// [`Target::remount`]; calls fail until then.
+    fn kill_server(&mut self) -> Result<()>;
+
+    /// Mounts it again, with nothing cached, whether it was mounted or had lost its server.
+    fn remount(&mut self) -> Result<()>;
+
+    /// Unmounts it and returns once everything is in its file.
+    fn unmount(&mut self) -> Result<()>;
+
+    /// Looks for damage; it must not be mounted.
+    fn check(&self) -> Result<()>;
+
+    /// The end of what its server said, if it has one.
+    fn log(&self) -> Option<String>;
+}
+
+/// Which filesystem is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// Ours, over FUSE.
+    Fuse,
+    /// A filesystem of the kernel.
+    Reference(reference::Kind),
+}
+
+impl On {
+    /// The word it is chosen with, and under which results are filed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fuse => "fuse",
+            Self::Reference(kind) => kind.name(),
+        }
+    }
+
+    /// Makes an empty one of `size` bytes, to be mounted on `directory`.
+    pub fn make(self, settings: &Settings, directory: &Path, size: u64) -> Result<Box<dyn Target>> {
+        Ok(match self {
+            Self::Fuse => Box::new(ours::Pool::make(settings, directory, size)?),
+            Self::Reference(kind) => Box::new(reference::Loop::make(kind, settings, directory, size)?),
+        })
+    }
+}
+
+impl FromStr for On {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "fuse" => Ok(Self::Fuse),
+            "reference" | "ext4" => Ok(Self::Reference(reference::Kind::Ext4)),
+            "xfs" => Ok(Self::Reference(reference::Kind::Xfs)),
+            "btrfs" => Ok(Self::Reference(reference::Kind::Btrfs)),
+            _ => Err(format!("{word}: fuse, reference (which is ext4), ext4, xfs or btrfs")),
+        }
+    }
+}
