@@ -103,7 +103,7 @@ fn a_server_that_is_killed_under_load_leaves_errors_not_a_hang() -> Result<()> {
         load.try_wait()?.is_none(),
         "the load ended before the server was killed"
     );
-    server.signal("-KILL")?;
+    server.kill()?;
     server.wait(Duration::from_secs(10))?;
     let start = Instant::now();
     let status = loop {

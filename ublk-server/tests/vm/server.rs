@@ -41,6 +41,11 @@ impl Server {
         Ok(server)
     }
 
+    /// Sends SIGKILL, and does not wait for the end.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        Ok(self.process.kill()?)
+    }
+
     pub(crate) fn signal(&self, signal: &str) -> Result<()> {
         sys::output("kill", &[signal, &self.process.id().to_string()]).map(drop)
     }
