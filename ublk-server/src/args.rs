@@ -37,6 +37,8 @@ enum Command {
         #[command(flatten)]
         target: TargetArgs,
     },
+    /// Tell what the ublk driver of this machine can do
+    Features,
     /// Remove a device whose server died; what applications wait for fails
     Delete {
         /// The N of /dev/ublkbN
@@ -51,6 +53,7 @@ pub(crate) enum Task {
     Serve(Wanted, Options),
     Recover(u32, Wanted),
     Delete(u32),
+    Features,
 }
 
 /// What stands behind the device.
@@ -167,6 +170,7 @@ impl Args {
                 wanted => Ok(Task::Recover(*id, wanted)),
             },
             (Some(Command::Delete { id }), _) => Ok(Task::Delete(*id)),
+            (Some(Command::Features), _) => Ok(Task::Features),
             (None, Some(target)) => Ok(Task::Serve(target.wanted()?, self.options())),
             (None, None) => {
                 let text = "--target TARGET says what to serve".to_owned();
@@ -264,7 +268,7 @@ mod tests {
     fn wanted(arguments: &str) -> Result<Wanted, clap::Error> {
         match parse(arguments)?.task()? {
             Task::Serve(wanted, _) | Task::Recover(_, wanted) => Ok(wanted),
-            Task::Delete(id) => panic!("{arguments:?} deletes {id}"),
+            other => panic!("{arguments:?} serves nothing: {other:?}"),
         }
     }
 
@@ -308,9 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn devices_whose_server_died_have_commands_of_their_own() {
+    fn what_serves_no_new_device_is_a_command_of_its_own() {
         let task = |line| parse(line).unwrap().task().unwrap();
         assert_eq!(task("delete --id 3"), Task::Delete(3));
+        assert_eq!(task("features"), Task::Features);
         let volume = Wanted::Volume {
             pool: "/p".into(),
             path: "/v".into(),

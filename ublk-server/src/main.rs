@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! `vexfs-ublkd`: serves one block device, in the foreground, until told to stop. `recover` goes on with one whose server
-//! died, `delete` removes it.
+//! died, `delete` removes it. `features` tells what the driver can do, a word a line.
 //!
 //! # Contract
 //!
-//! - stdout carries one line, the path of the block device, written when the device is open for I/O.
+//! - stdout of a server carries one line, the path of the block device, written when the device is open for I/O.
 //! - SIGTERM, SIGINT and SIGHUP stop and delete the device; the exit code is 0. So it is when somebody else deletes it.
 //! - An error is one line on stderr and exit code 1; a wrong command line is exit code 2.
 //! - Logs go to stderr, by default only warnings; `RUST_LOG` chooses.
@@ -22,6 +22,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use ublk_server::device::{self, Device, Orphan, Wake};
+use ublk_server::features;
 use ublk_server::options::Options;
 use ublk_server::signals::StopSignals;
 use ublk_server::target::{Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError};
@@ -43,7 +44,7 @@ enum Failure {
     Signals(Errno),
     #[error("cannot wait for signals: {0}")]
     Wait(Errno),
-    #[error("cannot report the device on stdout: {0}")]
+    #[error("cannot write to stdout: {0}")]
     Report(io::Error),
 }
 
@@ -73,6 +74,13 @@ fn run(task: Task) -> Result<(), Failure> {
         Task::Serve(wanted, options) => serve(wanted, Start::New(options), &signals),
         Task::Recover(id, wanted) => serve(wanted, Start::Orphan(Box::new(Orphan::find(id)?)), &signals),
         Task::Delete(id) => Ok(device::delete(id)?),
+        Task::Features => {
+            let mut stdout = io::stdout();
+            let mut names = features::names()?.into_iter();
+            names
+                .try_for_each(|name| writeln!(stdout, "{name}"))
+                .map_err(Failure::Report)
+        }
     }
 }
 

@@ -239,6 +239,11 @@ fn a_device_goes_on_with_what_it_was_made_of_and_nothing_else() -> Result<()> {
 fn a_device_without_a_server_can_be_deleted_and_lets_nobody_hang() -> Result<()> {
     let _mounted = Mounted::new()?;
     let mut server = Server::start(&looped()?)?;
+    let features = sys::output(SERVER, &["features"])?;
+    ensure!(
+        features.lines().any(|name| name == "USER_RECOVERY_REISSUE"),
+        "the driver can do {features:?}"
+    );
     let device = server.device.clone();
     let id = device.trim_start_matches("/dev/ublkb").to_owned();
     let delete = ["delete", "--id", &id];
