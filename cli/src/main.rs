@@ -13,7 +13,8 @@
 //! | [`copy`] | files on their way between pools, the machine and archives |
 //! | [`archive`] | tar |
 //! | [`place`] | `POOL:/path` |
-//! | [`show`] | text for people, JSON for programs |
+//! | [`served`] | pools that somebody serves |
+//! | [`show`], [`figures`] | text for people, JSON for programs |
 //! | [`failure`] | how failures are told |
 
 #![allow(clippy::doc_markdown, reason = "help texts are for terminals")]
@@ -22,7 +23,9 @@ mod archive;
 mod commands;
 mod copy;
 mod failure;
+mod figures;
 mod place;
+mod served;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use commands::generate::{EXIT_CODES, Program};
+use vexfs_control::logging::{self, Output};
 
 /// Make, mount, look into, fill, check and grow VexFS pools.
 ///
@@ -44,6 +48,9 @@ struct Cli {
     /// Print one JSON document instead of text; an error is one too
     #[arg(long, global = true)]
     json: bool,
+    /// What to log: error, warn, info, debug, trace, off, or directives as warn,vexfs=debug [default: $VEXFS_LOG or error]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -80,6 +87,8 @@ enum Command {
     Xattr(commands::xattr::Arguments),
     #[command(visible_alias = "clone")]
     Snapshot(commands::snapshot::Arguments),
+    Status(commands::status::Arguments),
+    Top(commands::top::Arguments),
     Export(commands::export::Arguments),
     Import(commands::import::Arguments),
     Doctor(commands::doctor::Arguments),
@@ -87,23 +96,23 @@ enum Command {
     Generate(commands::generate::Arguments),
 }
 
+/// What is logged unless somebody says otherwise: commands say what went wrong themselves.
+const LOG: &str = "error";
+
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("VEXFS_LOG"))
-        .init();
     let words: Vec<OsString> = std::env::args_os().collect();
     let name = words.first().map(Path::new).and_then(Path::file_name);
     match name.and_then(|name| name.to_str()) {
         Some("mkfs.vexfs") => match parse("mkfs.vexfs", words) {
             Ok(arguments) => run(&Cli {
                 json: false,
+                log: None,
                 command: Command::Mkfs(arguments),
             }),
             Err(error) => failure::misuse(&error, false),
         },
         Some("fsck.vexfs") => match parse("fsck.vexfs", words) {
-            Ok(arguments) => commands::fsck::run(&arguments),
+            Ok(arguments) => logged(|| commands::fsck::run(&arguments)),
             Err(error) => failure::misuse_with(&error, commands::fsck::USAGE),
         },
         Some("mount.vexfs") => match parse("mount.vexfs", words) {
@@ -111,7 +120,7 @@ fn main() -> ExitCode {
             Err(error) => failure::misuse_with(&error, commands::mount::USAGE),
         },
         Some("umount.vexfs" | "umount.fuse.vexfs") => match parse("umount.vexfs", words) {
-            Ok(arguments) => commands::umount::run_helper(&arguments),
+            Ok(arguments) => logged(|| commands::umount::run_helper(&arguments)),
             Err(error) => failure::misuse_with(&error, commands::mount::USAGE),
         },
         _ => match Cli::try_parse_from(&words) {
@@ -158,12 +167,28 @@ fn programs() -> Vec<Program> {
     ]
 }
 
+/// Runs a program that has no option for what to log.
+fn logged(program: impl FnOnce() -> ExitCode) -> ExitCode {
+    match logging::start(None, LOG, Output::Errors) {
+        Ok(_) => program(),
+        Err(error) => failure::tell(&error.into(), false),
+    }
+}
+
 fn run(cli: &Cli) -> ExitCode {
     let json = cli.json;
+    let (default, output) = match &cli.command {
+        Command::Mount(arguments) => (commands::mount::LOG, arguments.log_output()),
+        _ => (LOG, Output::Errors),
+    };
+    let log = match logging::start(cli.log.as_deref(), default, output) {
+        Ok(log) => log,
+        Err(error) => return failure::tell(&error.into(), json),
+    };
     let result = match &cli.command {
         Command::Mkfs(arguments) => commands::mkfs::run(arguments, json),
         Command::Info(arguments) => commands::info::run(arguments, json),
-        Command::Mount(arguments) => commands::mount::run(arguments, json),
+        Command::Mount(arguments) => commands::mount::run(arguments, log, json),
         Command::Umount(arguments) => commands::umount::run(arguments, json),
         Command::Check(arguments) => return commands::check::run(arguments, json),
         Command::Label(arguments) => commands::label::run(arguments, json),
@@ -182,6 +207,8 @@ fn run(cli: &Cli) -> ExitCode {
         Command::Import(arguments) => commands::import::run(arguments, json),
         Command::Doctor(arguments) => return commands::doctor::run(arguments, json),
         Command::Generate(arguments) => commands::generate::run(arguments, programs(), json),
+        Command::Status(arguments) => commands::status::run(arguments, json),
+        Command::Top(arguments) => commands::top::run(arguments, json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -118,7 +118,8 @@ fn documents_have_the_members_that_are_documented() {
         names.insert("version".into());
         names
     };
-    let calls: [(&str, &[&str]); 19] = [
+    let calls: [(&str, &[&str]); 20] = [
+        ("status", &["status"]),
         ("mkfs", &["mkfs", "new.img", "--size", "16MiB"]),
         ("info POOL", &["info", "pool.img"]),
         ("info POOL:/path", &["info", "pool.img:/photos"]),

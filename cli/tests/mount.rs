@@ -40,7 +40,9 @@ impl Scene {
             symlink(env!("CARGO_BIN_EXE_vexfs-ublk"), &program).unwrap();
         }
         let here = self.directory.path();
-        Command::new(program).current_dir(here).args(words).output().unwrap()
+        let mut command = Command::new(program);
+        command.env("VEXFS_RUNTIME_DIR", here.join("run"));
+        command.current_dir(here).args(words).output().unwrap()
     }
 
     fn ok(&self, name: &str, words: &[&str]) -> String {
@@ -90,6 +92,34 @@ fn a_mount_answers_when_the_command_returns_and_an_unmount_leaves_the_pool_close
         assert!(said.contains("the pool is closed"), "{said}");
         assert_eq!(scene.ok("vexfs-ublk", &["cat", "pool:/file"]), "here");
     }
+}
+
+#[test]
+#[cfg_attr(not(can_mount), ignore = "needs root and /dev/fuse")]
+fn a_mounted_pool_is_watched_and_administered_by_its_mount_point() {
+    let scene = Scene::new();
+    scene.ok("vexfs-ublk", &["mount", "pool", "mnt"]);
+    fs::create_dir(scene.at("mnt/photos")).unwrap();
+    fs::write(scene.at("mnt/photos/one"), "a photo").unwrap();
+    scene.ok("vexfs-ublk", &["snapshot", "mnt/photos", "mnt/before"]);
+    fs::write(scene.at("mnt/photos/one"), "another").unwrap();
+    assert_eq!(fs::read(scene.at("mnt/before/one")).unwrap(), b"a photo");
+    let (_, said) = scene.fails("vexfs-ublk", &["snapshot", "mnt/photos", "elsewhere"]);
+    assert!(said.contains("elsewhere is in no mounted pool"), "{said}");
+    scene.ok("vexfs-ublk", &["label", "pool", "photos"]);
+    assert!(scene.ok("vexfs-ublk", &["status", "mnt/photos"]).contains("photos"));
+    assert!(
+        scene
+            .ok("vexfs-ublk", &["status", "--metrics", "mnt"])
+            .contains("operation=\"mkdir\"")
+    );
+    assert!(
+        scene
+            .ok("vexfs-ublk", &["top", "--once", "-i", "0.05", "mnt"])
+            .contains("photos")
+    );
+    scene.ok("vexfs-ublk", &["umount", "mnt"]);
+    assert_eq!(scene.ok("vexfs-ublk", &["status"]), "no pool is served\n");
 }
 
 #[test]

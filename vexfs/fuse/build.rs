@@ -5,13 +5,19 @@
 
 use std::fs::OpenOptions;
 
+/// The number of the capability to mount; root of a container often lacks it.
+const CAP_SYS_ADMIN: u32 = 21;
+
 fn main() {
     println!("cargo::rerun-if-changed=/dev/fuse");
     println!("cargo::rustc-check-cfg=cfg(can_mount)");
-    let is_root = std::fs::read_to_string("/proc/self/status")
-        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let is_root = field("Uid:").is_some_and(|ids| ids.starts_with("0\t0\t"));
+    let capabilities = field("CapEff:").and_then(|bits| u64::from_str_radix(bits, 16).ok());
+    let may_mount = is_root && capabilities.is_some_and(|bits| bits >> CAP_SYS_ADMIN & 1 == 1);
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    if is_root && device.is_ok() {
+    if may_mount && device.is_ok() {
         println!("cargo::rustc-cfg=can_mount");
     }
 }

@@ -7,6 +7,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`units`], [`size`], [`checksum`], [`codec`], [`error`] | numbers, sizes as people write them, CRC32C, scalars of the format, errors |
+//! | [`metrics`] | what an open pool counts and measures about itself |
 //! | [`disk`] | the only layer that touches bytes |
 //! | [`pool`] | superblocks, features, formatting, exclusive open, heartbeat |
 //! | [`journal`] | the ring of transactions that makes operations durable |
@@ -28,6 +29,7 @@ pub mod error;
 pub mod fs;
 pub mod journal;
 pub mod meta;
+pub mod metrics;
 pub mod pool;
 pub mod size;
 pub mod space;

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::Value;
 use vexfs::fs::Fs;
 use vexfs::size::Size;
 use vexfs::units::BLOCK_SIZE;
+use vexfs_control::handler::{Call, Grow};
 
 use crate::failure::failed;
-use crate::{place, show};
+use crate::{place, served, show};
 
 /// Make a pool larger.
 ///
@@ -30,6 +32,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let size = |fs: &Fs| Size(fs.statistics().total_blocks * BLOCK_SIZE as u64);
+    if let Some(served) = served::of_pool(&arguments.pool)? {
+        let bytes = arguments.size.0;
+        let grown = served.call(&Call::Grow(Grow { bytes }))?;
+        let size = |name: &str| show::size(grown.get(name).and_then(Value::as_u64).unwrap_or(bytes), json);
+        show::table(&[("before", size("before")), ("size", size("size"))], json);
+        return Ok(());
+    }
     let (before, after) = place::change(&arguments.pool, |fs| {
         let before = size(fs);
         if arguments.size < before {

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
+use vexfs_control::handler::{Call, Label};
 
-use crate::{place, show};
+use crate::{place, served, show};
 
-/// Show the label of a pool, or give it another.
+/// Show the label of a pool, or give it another. A served pool keeps being served.
 #[derive(Args)]
 #[command(after_help = "Changes: the label, if a new one is given.
 
@@ -26,12 +27,19 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let label = match &arguments.label {
-        None => place::open_to_read(&arguments.pool)?.superblock().label,
+        None => match served::of_pool(&arguments.pool)? {
+            Some(served) => served.status.pool.label,
+            None => place::open_to_read(&arguments.pool)?.superblock().label,
+        },
         Some(label) => {
-            place::change(&arguments.pool, |fs| {
-                fs.set_label(label)
-                    .with_context(|| format!("label {label:?} (at most 63 bytes, no control characters)"))
-            })?;
+            if let Some(served) = served::of_pool(&arguments.pool)? {
+                served.call(&Call::Label(Label { label: label.clone() }))?;
+            } else {
+                place::change(&arguments.pool, |fs| {
+                    fs.set_label(label)
+                        .with_context(|| format!("label {label:?} (at most 63 bytes, no control characters)"))
+                })?;
+            }
             label.clone()
         }
     };

@@ -22,5 +22,7 @@ pub(crate) mod mv;
 pub(crate) mod rm;
 pub(crate) mod snapshot;
 pub(crate) mod stat;
+pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod umount;
 pub(crate) mod xattr;

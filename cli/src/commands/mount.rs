@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use vexfs_control::logging::{self, LogControl, Output};
 use vexfs_fuse::daemon::{mount_here, mount_in_background};
 use vexfs_fuse::options::Options;
 
@@ -33,9 +34,9 @@ pub(crate) struct Arguments {
     /// Serve in the foreground until unmounted
     #[arg(short, long)]
     foreground: bool,
-    /// Append what the server has to say to a file
+    /// Append what the server has to say to a file, not to the journal of systemd
     #[arg(long, value_name = "FILE", conflicts_with = "foreground")]
-    log: Option<PathBuf>,
+    log_file: Option<PathBuf>,
     /// Keep all privileges while serving, to look into a problem
     #[arg(long)]
     no_sandbox: bool,
@@ -114,6 +115,9 @@ pub(crate) const USAGE: u8 = 1;
 /// Of what could not be done.
 pub(crate) const FAILED: u8 = 32;
 
+/// What a server logs unless somebody says otherwise.
+pub(crate) const LOG: &str = "info";
+
 fn options(lists: &[String], sloppy: bool) -> Result<Options> {
     let mut options = Options::new();
     for list in lists {
@@ -134,8 +138,20 @@ fn announce(pool: &Path, directory: &Path, json: bool) {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
+impl Arguments {
+    /// Where the server logs to: a process in the background has nobody who reads its standard error.
+    pub(crate) const fn log_output(&self) -> Output {
+        if self.foreground || self.log_file.is_some() {
+            Output::Errors
+        } else {
+            Output::Journal
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, log: LogControl, json: bool) -> Result<()> {
     let mut options = options(&arguments.options, false)?;
+    options.log = Some(log);
     options.sandbox = !arguments.no_sandbox;
     let (pool, directory) = (&arguments.pool, &arguments.directory);
     if arguments.verbose && !arguments.fuse && !json {
@@ -144,7 +160,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     if arguments.foreground {
         mount_here(pool, directory, options, || announce(pool, directory, json))?;
     } else {
-        mount_in_background(pool, directory, options, arguments.log.as_deref())?;
+        mount_in_background(pool, directory, options, arguments.log_file.as_deref())?;
         if arguments.verbose || json {
             announce(pool, directory, json);
         }
@@ -154,12 +170,16 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
 
 /// Under the name `mount.vexfs`.
 pub(crate) fn run_helper(arguments: &HelperArguments) -> ExitCode {
-    let options = match options(&arguments.options, arguments.sloppy) {
+    let mut options = match options(&arguments.options, arguments.sloppy) {
         Ok(options) => options,
         Err(error) => {
             return failure::tell_with(&error, false, USAGE);
         }
     };
+    match logging::start(None, LOG, Output::Journal) {
+        Ok(log) => options.log = Some(log),
+        Err(error) => return failure::tell_with(&error.into(), false, USAGE),
+    }
     if arguments.verbose {
         println!("FUSE is used: this kernel has no module vexfs");
     }

@@ -45,10 +45,21 @@ pub fn lacks(on: On) -> Option<String> {
         On::Fuse => &["/dev/fuse", "/proc/self/ns/pid"],
         On::Reference(_) => &["/dev/loop-control", "/proc/self/ns/pid"],
     };
-    let lacking = needed.iter().find(|path| !Path::new(path).exists())?;
-    Some(format!(
-        "{lacking} is missing: this machine cannot mount what is tested"
-    ))
+    if let Some(lacking) = needed.iter().find(|path| !Path::new(path).exists()) {
+        return Some(format!(
+            "{lacking} is missing: this machine cannot mount what is tested"
+        ));
+    }
+    // Containers often have the devices, and may not mount all the same.
+    let attempt = isolated(&["mount", "-t", "tmpfs", "none", "/tmp"].map(OsString::from)).output();
+    match attempt {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!(
+            "this machine lets nobody mount: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Err(error) => Some(format!("namespaces cannot be made here: {error}")),
+    }
 }
 
 /// Runs one case.

@@ -9,6 +9,7 @@
 //! | server | guardian |
 //! |---|---|
 //! | mount | mounted, with the device to serve; or why not |
+//! | write back | what the kernel held back is written; or why not |
 //! | unmount | unmounted; unmounted, but still in use; or why not |
 //! | I have closed the pool | – |
 //!
@@ -18,7 +19,7 @@
 //! alone. It has no part of the pool in its memory, ignores the signals that end the server, and lives as long as it.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 use nix::unistd::geteuid;
+use parking_lot::Mutex;
 
 use crate::fusermount;
 use crate::mount_table::{self, TYPE};
@@ -48,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 const MOUNT: u8 = b'm';
 const UNMOUNT: u8 = b'u';
+const WRITE_BACK: u8 = b'w';
 const CLOSED: u8 = b'c';
 const DONE: u8 = b'd';
 const DETACHED: u8 = b'l';
@@ -65,6 +68,8 @@ pub(crate) enum Unmounted {
 /// The server's end.
 pub(crate) struct Guardian {
     socket: OwnedFd,
+    /// One question at a time.
+    turn: Mutex<()>,
 }
 
 /// What to mount.
@@ -85,7 +90,10 @@ impl Guardian {
         let kind = SockType::SeqPacket;
         let (mine, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
         match process::fork()? {
-            Forked::Parent(_) => Ok(Self { socket: mine }),
+            Forked::Parent(_) => Ok(Self {
+                socket: mine,
+                turn: Mutex::new(()),
+            }),
             Forked::Child => {
                 let ended = guard(task, &theirs);
                 if let Err(error) = &ended {
@@ -106,6 +114,18 @@ impl Guardian {
         }
     }
 
+    /// Has the kernel send what it holds back of written bytes. Others must serve meanwhile.
+    pub(crate) fn write_back(&self) -> Result<(), String> {
+        let (answer, _) = self
+            .ask(WRITE_BACK)
+            .map_err(|error| system("the guardian is gone", error))?;
+        match answer.split_first() {
+            Some((&DONE, _)) => Ok(()),
+            Some((&FAILED, text)) => Err(String::from_utf8_lossy(text).into_owned()),
+            _ => Err("the guardian ended".into()),
+        }
+    }
+
     /// Has the mount point taken away.
     pub(crate) fn unmount(&self) -> Result<Unmounted, String> {
         let (answer, _) = self
@@ -120,13 +140,14 @@ impl Guardian {
     }
 
     /// Lets the guardian go: the pool is closed.
-    pub(crate) fn dismiss(self) {
+    pub(crate) fn dismiss(&self) {
         if let Err(error) = send(&self.socket, &[CLOSED], None) {
             tracing::debug!(%error, "the guardian was gone already");
         }
     }
 
     fn ask(&self, what: u8) -> nix::Result<(Vec<u8>, Option<OwnedFd>)> {
+        let _turn = self.turn.lock();
         send(&self.socket, &[what], None)?;
         receive(&self.socket)
     }
@@ -202,6 +223,7 @@ fn guard(task: &Task, socket: &OwnedFd) -> io::Result<()> {
                 }
                 Err(text) => Err(text),
             },
+            Some(&WRITE_BACK) => write_back(&task.directory, mounted.as_deref()).map(|()| Unmounted::Fully),
             Some(&UNMOUNT) => unmount_it(&task.directory, mounted.as_deref()),
             Some(&CLOSED) => return Ok(()),
             _ => break,
@@ -271,6 +293,15 @@ fn mount_as_root(task: &Task) -> Result<OwnedFd, String> {
         }
     })?;
     Ok(device)
+}
+
+/// Has the kernel write what it holds back.
+fn write_back(directory: &Path, device: Option<&str>) -> Result<(), String> {
+    if !is_mounted(directory, device).map_err(|error| system("mount table", error))? {
+        return Ok(());
+    }
+    let root = File::open(directory).map_err(|error| system("opening the mount", error))?;
+    nix::unistd::syncfs(&root).map_err(|errno| system("writing back", errno))
 }
 
 fn unmount_it(directory: &Path, device: Option<&str>) -> Result<Unmounted, String> {

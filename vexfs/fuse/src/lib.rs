@@ -18,6 +18,7 @@
 //! | [`options`] | mount options |
 //! | [`daemon`] | mounting as a command: checks, background, a true answer |
 //! | [`server`] | the life of the server |
+//! | `control` | its control socket |
 //! | `guardian`, `fusermount` | mounting and unmounting for it, as root and as a user |
 //! | `sandbox` | what the server gives up |
 //! | [`unmount`] | unmounting as a command: until the pool is closed |
@@ -32,6 +33,7 @@
 //! holds always for bytes written through a shared mapping.
 
 pub mod acl;
+mod control;
 pub mod daemon;
 mod filesystem;
 mod fusermount;

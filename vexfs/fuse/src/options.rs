@@ -5,6 +5,7 @@
 use nix::mount::MsFlags;
 use vexfs::fs::MountOptions;
 use vexfs::size::Size;
+use vexfs_control::logging::LogControl;
 
 /// Who may use the mounted files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Memory of the engine.
     pub engine: MountOptions,
+    /// The words of `-o` that were applied, for people.
+    pub words: Vec<String>,
+    /// Changes what is logged. Not an option of `-o`.
+    pub log: Option<LogControl>,
     /// Give up what serving does not need. Not an option of `-o`.
     pub sandbox: bool,
 }
@@ -70,6 +75,8 @@ impl Options {
             writeback: false,
             threads: None,
             engine: MountOptions::default(),
+            words: Vec::new(),
+            log: None,
             sandbox: true,
         }
     }
@@ -83,8 +90,9 @@ impl Options {
     pub fn apply(&mut self, list: &str, sloppy: bool) -> Result<(), OptionError> {
         for word in list.split(',').filter(|word| !word.is_empty()) {
             match self.apply_one(word) {
+                Ok(()) => self.words.push(word.to_owned()),
                 Err(OptionError::Unknown(_)) if sloppy => {}
-                result => result?,
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -2,15 +2,18 @@
 
 //! The one place through which every operation of the mounted filesystem passes.
 //!
-//! [`Served::serve`] runs an operation, takes its time, turns its failure into an errno, and tells the log about failures
+//! [`Served::serve`] runs an operation in a span of its own, takes its time, turns its failure into an errno, and tells the log about failures
 //! that a person must act on, at most one a second. Which operations there are is [`Operation`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use nix::libc;
 use vexfs::error::{self, Error};
+use vexfs::metrics::Family;
 use vexfs::units::Ino;
+use vexfs_control::logging;
 
 macro_rules! operations {
     ($($variant:ident $name:literal,)*) => {
@@ -101,6 +104,7 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// See the module's text.
 pub(crate) struct Served {
+    times: Arc<Family>,
     began: Instant,
     /// Seconds after `began` at which a failure was last told, plus one; those kept back since.
     told: AtomicU64,
@@ -109,11 +113,18 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new() -> Self {
+        let names = Operation::ALL.iter().map(|operation| operation.name());
         Self {
+            times: Arc::new(Family::new("fuse_operation_seconds", names)),
             began: Instant::now(),
             told: AtomicU64::new(0),
             kept_back: AtomicU64::new(0),
         }
+    }
+
+    /// How long operations take, and how often they fail.
+    pub(crate) fn times(&self) -> Arc<Family> {
+        Arc::clone(&self.times)
     }
 
     /// Runs one operation.
@@ -124,15 +135,14 @@ impl Served {
         work: impl FnOnce() -> Outcome<T>,
     ) -> Result<T, fuser::Errno> {
         let started = Instant::now();
-        let result = work();
-        let time = started.elapsed();
-        match &result {
-            Ok(_) => tracing::trace!(operation = operation.name(), %ino, ?time),
-            Err(failure) => {
-                tracing::trace!(operation = operation.name(), %ino, ?time, %failure);
-                if failure.errno() == libc::EIO {
-                    self.complain(operation, ino, failure);
-                }
+        let span = logging::operation(operation.name(), ino.0);
+        let result = span.in_scope(work);
+        self.times
+            .record(operation as usize, started.elapsed(), result.is_err());
+        if let Err(failure) = &result {
+            span.in_scope(|| tracing::debug!(%failure, errno = failure.errno()));
+            if failure.errno() == libc::EIO {
+                self.complain(operation, ino, failure);
             }
         }
         result.map_err(|failure| fuser::Errno::from_i32(failure.errno()))

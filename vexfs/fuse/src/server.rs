@@ -18,7 +18,10 @@ use fuser::{Config, Session, SessionACL};
 use nix::sys::signal::{SigSet, Signal};
 use vexfs::fs::Fs;
 use vexfs::pool::{Access, OpenError, OpenOptions as PoolOptions, Pool};
+use vexfs_control::place::Socket;
+use vexfs_control::server::Server;
 
+use crate::control;
 use crate::filesystem::callers::Callers;
 use crate::filesystem::{Settings, VexFilesystem};
 use crate::guardian::{Guardian, Task, Unmounted};
@@ -70,7 +73,7 @@ pub fn serve(pool: PathBuf, directory: PathBuf, options: Options, ready: impl Fn
         directory,
         options,
     };
-    let guardian = Guardian::start(&task).map_err(process("starting the guardian"))?;
+    let guardian = Arc::new(Guardian::start(&task).map_err(process("starting the guardian"))?);
     let signals = ending_signals();
     signals
         .thread_block()
@@ -78,10 +81,14 @@ pub fn serve(pool: PathBuf, directory: PathBuf, options: Options, ready: impl Fn
     abort_on_panic();
     sandbox::prepare();
     let opened = open(&task.pool, &task.options);
-    let result = opened.and_then(|(fs, callers)| {
-        let served = attach(&task, &guardian, fs.clone(), callers).and_then(|session| {
+    let result = opened.and_then(|opened| {
+        let fs = opened.fs.clone();
+        let served = attach(&task, &guardian, opened).and_then(|(session, control)| {
             ready();
-            run(session, signals, &guardian)
+            let ended = run(session, signals, &guardian);
+            // Before the pool is closed: it is asked about no more.
+            drop(control);
+            ended
         });
         if served.is_err()
             && let Err(text) = guardian.unmount()
@@ -113,7 +120,7 @@ fn abort_on_panic() {
 }
 
 /// Opens the pool and gives up everything that is not needed from then on, before threads are started.
-fn open(path: &Path, options: &Options) -> Result<(Fs, Callers), ServeError> {
+fn open(path: &Path, options: &Options) -> Result<Opened, ServeError> {
     let access = if options.is_read_only() {
         Access::ReadOnly
     } else {
@@ -121,21 +128,34 @@ fn open(path: &Path, options: &Options) -> Result<(Fs, Callers), ServeError> {
     };
     let pool = Pool::open_path(path, &PoolOptions::new(access))?;
     let callers = Callers::new();
+    let socket = control::socket(pool.superblock().uuid);
     if options.sandbox {
         sandbox::enter();
     }
-    Ok((Fs::mount(pool, &options.engine)?, callers))
+    let fs = Fs::mount(pool, &options.engine)?;
+    Ok(Opened { fs, callers, socket })
+}
+
+/// What is there before the sandbox takes the way to it.
+struct Opened {
+    fs: Fs,
+    callers: Callers,
+    socket: Option<Socket>,
 }
 
 /// Mounts, and agrees with the kernel on how to talk.
-fn attach(task: &Task, guardian: &Guardian, fs: Fs, callers: Callers) -> Result<Session<VexFilesystem>, ServeError> {
+fn attach(
+    task: &Task,
+    guardian: &Arc<Guardian>,
+    opened: Opened,
+) -> Result<(Session<VexFilesystem>, Option<Server>), ServeError> {
     let options = &task.options;
     let settings = Settings {
         note_reads: !options.is_read_only() && !options.flags.contains(nix::mount::MsFlags::MS_NOATIME),
         writeback: options.writeback,
     };
     let notifier = Arc::new(OnceLock::new());
-    let filesystem = VexFilesystem::new(fs, settings, callers, Arc::clone(&notifier));
+    let filesystem = VexFilesystem::new(opened.fs.clone(), settings, opened.callers, Arc::clone(&notifier));
     let device = guardian.mount().map_err(ServeError::Mount)?;
     let mut config = Config::default();
     config.acl = match options.audience {
@@ -151,10 +171,13 @@ fn attach(task: &Task, guardian: &Guardian, fs: Fs, callers: Callers) -> Result<
     if notifier.set(session.notifier()).is_err() {
         tracing::debug!("a notifier was there already");
     }
+    let control = opened
+        .socket
+        .and_then(|socket| control::answer(socket, task, opened.fs, notifier, Arc::clone(guardian)));
     if options.sandbox {
         sandbox::note("system calls", sandbox::syscalls::restrict());
     }
-    Ok(session)
+    Ok((session, control))
 }
 
 /// Serves until the end.

@@ -14,7 +14,7 @@
 
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
@@ -51,6 +51,18 @@ struct Snapshot {
 }
 
 impl Snapshot {
+    /// Number of records.
+    fn len(&self) -> usize {
+        self.inodes.len()
+            + self.entries.len()
+            + self.rows.len()
+            + self.attributes.len()
+            + self.groups.len()
+            + self.shared.len()
+            + self.orphans.len()
+            + self.totals.len()
+    }
+
     /// Records in the order of their tags.
     fn records(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
         encoded(&self.inodes)
@@ -119,10 +131,11 @@ struct Source<'a>(&'a Shared);
 impl BlockSource for Source<'_> {
     fn take(&self, want: u32) -> Result<Run> {
         let mut core = self.0.core.lock();
-        core.state
-            .space
-            .take_system(None, want)
-            .ok_or(Error::Posix(Errno::NoSpace))
+        let taken = core.state.space.take_system(None, want);
+        drop(core);
+        let run = taken.ok_or(Error::Posix(Errno::NoSpace))?;
+        self.0.metrics.checkpoint.bytes.add(run.bytes());
+        Ok(run)
     }
 
     fn give_back(&self, run: Run) {
@@ -134,6 +147,7 @@ impl BlockSource for Source<'_> {
 /// to find that the pool has failed.
 struct Underway<'a> {
     shared: &'a Shared,
+    begin: Instant,
     failed: bool,
 }
 
@@ -145,6 +159,11 @@ impl Drop for Underway<'_> {
             core.mode = Mode::Failed;
         }
         drop(core);
+        let meter = &self.shared.metrics.checkpoint;
+        meter.times.record_since(self.begin);
+        if self.failed {
+            meter.failures.increment();
+        }
         self.shared.room.notify_all();
     }
 }
@@ -173,6 +192,7 @@ impl Shared {
         drop(core);
         let mut underway = Underway {
             shared: self,
+            begin: Instant::now(),
             failed: true,
         };
         let (frozen, base) = {
@@ -189,6 +209,7 @@ impl Shared {
     }
 
     fn write(&self, base: &Base, snapshot: &Snapshot, change: impl FnOnce(&mut Superblock)) -> Result<()> {
+        self.metrics.checkpoint.records.add(snapshot.len() as u64);
         let source = Source(self);
         let mut next = base.begin(&source)?;
         next.write_run(snapshot.records())?;
@@ -215,6 +236,7 @@ impl Shared {
                 other => other?,
             };
             self.install(base, prepared, |_| (), None)?;
+            self.metrics.checkpoint.compactions.increment();
         }
         Ok(())
     }

@@ -14,7 +14,7 @@
 //! every flush fails with EIO, and reading goes on from memory and disk. Only opening the pool again ends this.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
@@ -22,6 +22,7 @@ use rustc_hash::FxHashMap;
 use crate::disk::Disk;
 use crate::error::{Errno, Error, Result};
 use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::units::{BLOCK_SIZE, Ino, Run, Seq};
 
@@ -49,7 +50,7 @@ pub(super) struct Shared {
     /// Signalled when a checkpoint is wanted.
     pub(super) wanted: Condvar,
     pub(super) background: bool,
-    pub(super) syncs: AtomicU64,
+    pub(super) metrics: Metrics,
 }
 
 /// What the lock guards.
@@ -142,35 +143,8 @@ struct FlushState {
     durable: Seq,
 }
 
-/// Numbers about an open pool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Blocks of the pool.
-    pub total_blocks: u64,
-    /// Blocks that can be had now.
-    pub available_blocks: u64,
-    /// Blocks that are free or will be after the next flushes.
-    pub free_blocks: u64,
-    /// Blocks that files name; one that several share counts once.
-    pub file_blocks: u64,
-    /// Blocks promised to preallocated ranges.
-    pub promised_blocks: u64,
-    /// Files of all kinds.
-    pub inodes: u64,
-    /// Newest transaction.
-    pub newest: u64,
-    /// Newest transaction known to be durable.
-    pub durable: u64,
-    /// Syncs of the disk since the pool was opened.
-    pub syncs: u64,
-    /// Changed records in memory.
-    pub changed_records: u64,
-    /// Bytes in the journal.
-    pub journal_bytes: u64,
-}
-
 impl Fs {
-    pub(super) fn assemble(disk: Arc<dyn Disk>, pool: Pool, core: Core, background: bool) -> Self {
+    pub(super) fn assemble(disk: Arc<dyn Disk>, pool: Pool, core: Core, background: bool, metrics: Metrics) -> Self {
         let durable = core.durable;
         let shared = Arc::new(Shared {
             disk,
@@ -184,7 +158,7 @@ impl Fs {
             room: Condvar::new(),
             wanted: Condvar::new(),
             background,
-            syncs: AtomicU64::new(0),
+            metrics,
         });
         let checkpointer = background.then(|| Arc::new(Checkpointer::start(&shared)));
         Self {
@@ -202,22 +176,9 @@ impl Fs {
         self.shared.flush(None)
     }
 
-    /// Numbers about the pool.
-    pub fn statistics(&self) -> Statistics {
-        let core = self.core();
-        Statistics {
-            total_blocks: core.state.space.total_blocks(),
-            available_blocks: core.state.space.available(),
-            free_blocks: core.state.space.available() + core.state.space.deferred_blocks(),
-            file_blocks: core.state.space.committed_blocks(),
-            promised_blocks: core.state.totals.promised,
-            inodes: core.state.totals.inodes,
-            newest: core.journal.newest().0,
-            durable: core.durable.0,
-            syncs: self.shared.syncs.load(Ordering::Relaxed),
-            changed_records: core.state.tables.changed(),
-            journal_bytes: core.journal.used(),
-        }
+    /// What is recorded while the pool is open, for front ends to add to; [`Self::measure`] has all numbers.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Whether the pool failed and accepts no more changes.
@@ -282,11 +243,13 @@ impl Fs {
             drop(core);
             if waiting && !tried_flush {
                 tried_flush = true;
+                let _stall = self.shared.metrics.stalls.space();
                 // The first flush makes the frees durable, the second makes it durable that they are.
                 self.shared.flush(None)?;
                 self.shared.turn_over()?;
             } else if changed && !tried_checkpoint {
                 tried_checkpoint = true;
+                let _stall = self.shared.metrics.stalls.space();
                 self.shared.checkpoint()?;
             } else {
                 return Err(Errno::NoSpace.into());
@@ -478,6 +441,7 @@ impl Shared {
     /// The same for callers that may not wait.
     pub(super) fn writable_with(&self, patience: Patience) -> Result<MutexGuard<'_, Core>> {
         let mut core = self.core.lock();
+        let mut stall = None;
         loop {
             core.check_writable()?;
             if !core.is_stuffed() {
@@ -486,6 +450,7 @@ impl Shared {
             if patience == Patience::Refuse {
                 return Err(Errno::WouldWait.into());
             }
+            stall.get_or_insert_with(|| self.metrics.stalls.room());
             if self.background {
                 self.wanted.notify_all();
                 self.room.wait(&mut core);
@@ -525,8 +490,16 @@ impl Shared {
             target.unwrap_or(core.journal.written())
         };
         let mut flush = self.flush.lock();
+        if flush.durable >= target {
+            // Nothing to wait for, and nothing to measure.
+            return Ok(());
+        }
+        let meter = &self.metrics.flush;
+        let (begin, _waiting) = (Instant::now(), meter.waiting.enter());
         loop {
             if flush.durable >= target {
+                meter.shared.increment();
+                meter.waits.record_since(begin);
                 return Ok(());
             }
             if !flush.running {
@@ -546,6 +519,7 @@ impl Shared {
         }
         drop(flush);
         self.flushed.notify_all();
+        meter.waits.record_since(begin);
         result.map(|_| ())
     }
 
@@ -559,10 +533,13 @@ impl Shared {
             core.unsynced_blocks = 0;
             (core.journal.written(), core.journal.durable_told())
         };
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let meter = &self.metrics.flush;
+        let begin = Instant::now();
         let result = self.disk.sync();
+        meter.syncs.record_since(begin);
         let mut core = self.core.lock();
         if let Err(error) = result {
+            meter.sync_failures.increment();
             core.fail(&error);
             drop(core);
             self.room.notify_all();
@@ -590,6 +567,8 @@ impl Shared {
             // Advice to the device: a failure costs nothing but space on a thin one.
             if let Err(error) = self.disk.discard(run.start.byte_at()..run.end().byte_at()) {
                 tracing::debug!(%error, %run, "discard");
+            } else {
+                self.metrics.flush.discarded_bytes.add(run.bytes());
             }
         }
         let mut core = self.core.lock();

@@ -16,7 +16,7 @@
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount`, `replay` | opening: tables, journal, and what a crash left |
-//! | `inspect` | what a scrub asks |
+//! | `inspect`, `measure` | what a scrub asks; numbers about an open pool |
 //! | `file`, `read`, `write` | what a file consists of; plans of reads and writes, whose bytes the caller moves |
 //! | `namespace`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
@@ -28,6 +28,7 @@ mod engine;
 pub(crate) mod file;
 mod inspect;
 mod layout;
+mod measure;
 pub(crate) mod mount;
 pub mod name;
 mod namespace;
@@ -43,9 +44,10 @@ mod write;
 mod xattr;
 
 pub use directory::{DirectoryEntry, Listing};
-pub use engine::{Fs, Patience, Statistics};
+pub use engine::{Fs, Patience};
 pub use file::{Extent, Source};
 pub use layout::{Preallocation, Seek};
+pub use measure::Statistics;
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
 pub use read::ReadPlan;

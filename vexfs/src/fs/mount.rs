@@ -18,14 +18,17 @@
 //! So opening takes as long as the journal is, however many files there are. A pool that is opened read-only is not
 //! written to: the journal is applied in memory.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 use crate::error::{Damage, Result};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, Log};
 use crate::meta::base::{Base, Settings};
+use crate::metrics::{Metrics, Recovery};
 use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
@@ -92,6 +95,7 @@ impl Fs {
 }
 
 fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
+    let begin = Instant::now();
     let disk = Arc::clone(pool.disk());
     let superblock = pool.superblock().clone();
     let read_only = options.read_only || pool.access() == Access::ReadOnly;
@@ -112,19 +116,9 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         disk: &*disk,
         pool_blocks: superblock.total_blocks,
         cached,
+        operations: Cell::new(0),
     };
-    state.replaying = true;
-    let found = journal::recover(&*disk, &log, |found| replay::replay_one(&mut state, &context, &found))?;
-    state.replaying = false;
-    if found.applied < found.durable {
-        return Err(Damage::new(
-            "journal",
-            format_args!(
-                "ends at {} although everything up to {} was durable",
-                found.applied, found.durable
-            ),
-        ));
-    }
+    let (found, recovery) = replay_log(&mut state, &context, &log)?;
     finish_space(&mut state, &superblock)?;
     tracing::info!(
         transactions = found.transactions,
@@ -159,8 +153,12 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         frozen_bytes: 0,
         limits: Limits::new(superblock.total_blocks * BLOCK_SIZE as u64, superblock.journal.bytes()),
     };
+    let metrics = || {
+        let time = begin.elapsed();
+        Metrics::new(Recovery { time, ..recovery })
+    };
     if read_only {
-        return Ok(Fs::assemble(disk, pool, core, false));
+        return Ok(Fs::assemble(Arc::clone(&disk), pool, core, false, metrics()));
     }
     let host = pool.host().clone();
     let reopen = move |superblock: &mut Superblock| {
@@ -173,16 +171,41 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     disk.sync()?;
     if found.inside_batch {
         // The place where the log goes on lies before what was taken of it: that must be in the tables first.
-        let fs = Fs::assemble(disk, pool, core, options.background);
+        let fs = Fs::assemble(Arc::clone(&disk), pool, core, options.background, metrics());
         fs.shared.core.lock().reserve_for_checkpoint();
         fs.shared.checkpoint_and(reopen)?;
         return Ok(fs);
     }
     pool.commit(reopen)?;
-    let fs = Fs::assemble(disk, pool, core, options.background);
+    let fs = Fs::assemble(Arc::clone(&disk), pool, core, options.background, metrics());
     fs.shared.core.lock().reserve_for_checkpoint();
     fs.purge_orphans()?;
     Ok(fs)
+}
+
+/// Applies the journal to what the tables tell; also says what that took.
+fn replay_log(state: &mut State, context: &replay::Context<'_>, log: &Log) -> Result<(journal::Recovery, Recovery)> {
+    let begin = Instant::now();
+    state.replaying = true;
+    let found = journal::recover(context.disk, log, |found| replay::replay_one(state, context, &found))?;
+    state.replaying = false;
+    if found.applied < found.durable {
+        return Err(Damage::new(
+            "journal",
+            format_args!(
+                "ends at {} although everything up to {} was durable",
+                found.applied, found.durable
+            ),
+        ));
+    }
+    let recovery = Recovery {
+        replay_time: begin.elapsed(),
+        transactions: found.transactions,
+        operations: context.operations.get(),
+        bytes: found.end.position - log.tail.position,
+        ..Recovery::default()
+    };
+    Ok((found, recovery))
 }
 
 /// The state the tables tell.

@@ -252,6 +252,18 @@ impl Fs {
                 return Ok(false);
             }
         }
+        let meter = &self.shared.metrics.data;
+        match &read {
+            Ok(()) => {
+                meter.read_bytes.add(plan.length as u64);
+                let packed = extents
+                    .iter()
+                    .filter(|extent| matches!(extent.source, Source::Packed(..)));
+                meter.decompressions.add(packed.count() as u64);
+            }
+            Err(Error::Damaged(_)) => meter.damaged_reads.increment(),
+            Err(_) => {}
+        }
         read.map(|()| true).map_err(|error| in_file(plan.ino, error))
     }
 }

@@ -6,6 +6,7 @@
 //! [`replay`] takes wrong or missing records of the accounts as they are, stops at the first transaction that cannot be
 //! applied, and gives everything that changed as encoded records. It writes nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::checksum::Crc;
@@ -72,6 +73,8 @@ pub(super) struct Context<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) pool_blocks: u64,
     pub(super) cached: Cached,
+    /// Operations applied so far.
+    pub(super) operations: Cell<u64>,
 }
 
 /// Applies one transaction of the log, if its data is there.
@@ -81,6 +84,8 @@ pub(super) fn replay_one(state: &mut State, context: &Context<'_>, found: &Found
         return Ok(Verdict::Ends);
     }
     apply(state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
+    let applied = context.operations.get() + operations.len() as u64;
+    context.operations.set(applied);
     Ok(Verdict::Applied)
 }
 
@@ -97,6 +102,7 @@ pub(crate) fn replay(
         disk,
         pool_blocks: superblock.total_blocks,
         cached: Cached::of(same_boot, true),
+        operations: Cell::new(0),
     };
     let mut state = load(base, superblock, totals, seed)?;
     let log = Log {

@@ -45,7 +45,10 @@ impl Fs {
             let here = at + written as u64;
             let piece = first_piece(here, from.get(written..).unwrap_or_default());
             match self.write_piece(ino, here, piece, now, None) {
-                Ok(()) => written += piece.len(),
+                Ok(()) => {
+                    self.shared.metrics.data.written_bytes.add(piece.len() as u64);
+                    written += piece.len();
+                }
                 Err(error) if written == 0 => return Err(error),
                 Err(_) => return Ok(written),
             }
@@ -129,7 +132,11 @@ impl Fs {
     /// lies around the written bytes changed; that does not happen to writes of whole blocks. Refused for lack of patience,
     /// the plan can be committed later; after every other answer it is spent.
     pub fn commit_write(&self, plan: &mut WritePlan, patience: Patience) -> Result<bool> {
-        self.commit(plan, None, patience)
+        let committed = self.commit(plan, None, patience)?;
+        if committed {
+            self.shared.metrics.data.written_bytes.add(plan.length as u64);
+        }
+        Ok(committed)
     }
 
     fn commit(&self, plan: &mut WritePlan, then: Option<&Op<'_>>, patience: Patience) -> Result<bool> {
@@ -242,6 +249,9 @@ impl Fs {
             let offset = usize::try_from(edge.at.byte_at() - draft.at.byte_at()).unwrap_or(usize::MAX);
             if let Some(block) = merged.get_mut(offset..offset + BLOCK_SIZE) {
                 read_extent(&*self.shared.disk, edge, block)?;
+                if matches!(edge.source, Source::Packed(..)) {
+                    self.shared.metrics.data.decompressions.increment();
+                }
             }
         }
         let offset = usize::try_from(at - draft.at.byte_at()).unwrap_or(usize::MAX);
@@ -328,6 +338,7 @@ impl Fs {
                 let from = From::Packed(plan.packed.len());
                 let runs = self.place_blocks(plan, from, packed.len(), patience)?;
                 plan.packed.push(packed);
+                self.shared.metrics.data.compressions.increment();
                 plan.operations.push(Op::WritePacked {
                     ino: plan.ino,
                     at,

@@ -31,6 +31,7 @@
 mod recover;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use recover::{Found, Log, Recovery, Verdict, recover, write_again};
 
@@ -38,6 +39,7 @@ use crate::checksum::Crc;
 use crate::codec::Writer;
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::metrics::Histogram;
 use crate::pool::Tail;
 use crate::units::{Run, Seq};
 
@@ -65,6 +67,9 @@ pub struct Journal {
     durable_told: Seq,
     batch: Vec<u8>,
     batch_count: u32,
+    /// Where [`Self::resume`] went on.
+    resumed: Tail,
+    write_times: Histogram,
 }
 
 impl Journal {
@@ -82,6 +87,8 @@ impl Journal {
             durable_told: Seq(0),
             batch: Vec::with_capacity(4096),
             batch_count: 0,
+            resumed: end,
+            write_times: Histogram::default(),
         }
     }
 
@@ -127,10 +134,12 @@ impl Journal {
         }
         let place = Place::of(self.region, self.head);
         let (now, wrapped) = self.batch.split_at(place.until_end.min(self.batch.len()));
+        let begin = Instant::now();
         self.disk.write(place.byte_at, now)?;
         if !wrapped.is_empty() {
             self.disk.write(self.region.start.byte_at(), wrapped)?;
         }
+        self.write_times.record_alone(begin.elapsed());
         self.head += self.batch.len() as u64;
         self.chain = crc;
         self.written = self.newest;
@@ -153,6 +162,21 @@ impl Journal {
     /// Bytes of the ring.
     pub fn capacity(&self) -> u64 {
         self.region.bytes()
+    }
+
+    /// Bytes written out since [`Self::resume`].
+    pub const fn appended_bytes(&self) -> u64 {
+        self.head - self.resumed.position
+    }
+
+    /// Transactions pushed since [`Self::resume`].
+    pub const fn appended(&self) -> u64 {
+        self.newest.0 - self.resumed.seq.0
+    }
+
+    /// Time of each batch that was written out since [`Self::resume`].
+    pub const fn write_times(&self) -> &Histogram {
+        &self.write_times
     }
 
     /// Bytes waiting for [`Self::write_out`].

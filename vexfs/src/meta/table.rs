@@ -40,6 +40,16 @@ pub struct Table<K, V> {
     cache_limit: usize,
     /// No record of an inode from this one on is in the base.
     unknown_to_base: Ino,
+    reads: Reads,
+}
+
+/// Where [`Table::get`] found its answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// In memory.
+    pub hits: u64,
+    /// In the base.
+    pub misses: u64,
 }
 
 impl<K: Key, V: Record + Clone> Table<K, V> {
@@ -53,6 +63,7 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
             cold: FxHashMap::default(),
             cache_limit: cache_limit.max(1),
             unknown_to_base,
+            reads: Reads::default(),
         }
     }
 
@@ -61,6 +72,7 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
         if self.hot.len() >= self.cache_limit && !self.hot.contains_key(key) {
             self.cold = std::mem::take(&mut self.hot);
         }
+        self.reads.hits += 1;
         let value = match self.hot.entry(key.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
@@ -71,7 +83,11 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
                     (Some(value), _) => place.insert(value),
                     (None, Some(known)) => place.insert(known.clone()),
                     (None, None) if absent => return Ok(None),
-                    (None, None) => place.insert(read(base, key)?),
+                    (None, None) => {
+                        self.reads.hits -= 1;
+                        self.reads.misses += 1;
+                        place.insert(read(base, key)?)
+                    }
                 }
             }
         };
@@ -181,6 +197,16 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
     /// Changed keys that are not in the base: those a running checkpoint writes, and those since.
     pub fn changed_len(&self) -> usize {
         self.active.len() + self.frozen.as_ref().map_or(0, |map| map.len())
+    }
+
+    /// Where reading found its answers.
+    pub const fn reads(&self) -> Reads {
+        self.reads
+    }
+
+    /// Records in memory, those in several places counted in each.
+    pub fn memory_len(&self) -> usize {
+        self.hot.len() + self.cold.len() + self.recent.len() + self.changed_len()
     }
 
     /// Changed keys since the last freeze.

@@ -239,6 +239,11 @@ impl Space {
         self.reserved
     }
 
+    /// Blocks kept for the system.
+    pub const fn system_reserve(&self) -> u64 {
+        self.system_reserve
+    }
+
     /// Blocks that anyone may take or have promised. None during replay.
     pub const fn available(&self) -> u64 {
         self.unpromised().saturating_sub(self.system_reserve)

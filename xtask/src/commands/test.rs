@@ -49,7 +49,8 @@ pub(crate) struct Arguments {
     /// What the suites run on: fuse (ours), or as a reference ext4, xfs, btrfs
     #[arg(long, default_value = "fuse")]
     on: On,
-    /// What the suites choose by chance follows from it; otherwise from the clock
+    /// What the suites choose by chance follows from it; otherwise always the same, with --stress from
+    /// the clock
     #[arg(long)]
     seed: Option<u64>,
     /// 6.12, 7.x or debug; may be repeated. Default: both stock kernels

@@ -254,8 +254,8 @@ impl State {
     }
 
     /// The states that are allowed when this call was under way at the end: not done, done, and for a long one that
-    /// moves bytes, a part from its beginning.
-    pub(super) fn outcomes(&self, op: &Op) -> Vec<State> {
+    /// moves bytes, a part from its beginning. What was answered of it is there in any case.
+    pub(super) fn outcomes(&self, Pending { op, answered }: &Pending) -> Vec<State> {
         let mut counts = Vec::new();
         match op {
             Op::Write {
@@ -269,13 +269,15 @@ impl State {
             Op::Copy { length, .. } => counts.extend(parts(0, *length)),
             _ => {}
         }
+        counts.extend((*answered > 0).then_some(*answered));
         counts.push(op.length());
-        let done = counts.into_iter().map(|count| {
+        let done = counts.into_iter().filter(|count| count >= answered).map(|count| {
             let mut state = self.clone();
             state.apply(op, count);
             state
         });
-        std::iter::once(self.clone()).chain(done).collect()
+        let not_done = (*answered == 0).then(|| self.clone());
+        not_done.into_iter().chain(done).collect()
     }
 
     /// Reads the tree below a directory.
@@ -387,6 +389,22 @@ impl File {
             return Some(format!("time {:?} became {:?}", self.modified, found.modified));
         }
         None
+    }
+}
+
+/// A call that was not answered, or not in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) op: Op,
+    /// Bytes that were answered: of a write that is several requests, the end of the server may cut the last ones off, and
+    /// whether they were done nobody knows.
+    pub(super) answered: usize,
+}
+
+impl Pending {
+    /// Of which nothing was answered.
+    pub(super) const fn new(op: Op) -> Self {
+        Self { op, answered: 0 }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::model::{How, Node, Op, State};
+use super::model::{How, Node, Op, Pending, State};
 use super::recognise;
 use super::workload::{Writer, perform};
 
@@ -185,6 +185,29 @@ fn an_answered_call_that_left_no_trace_is_told() {
     assert!(told > 100, "most calls can be seen: {told}");
 }
 
+fn recognised(pending: &Pending, writer: &Writer) -> bool {
+    recognise(writer.state.outcomes(pending), &State::read(&writer.root).unwrap()).is_ok()
+}
+
+#[test]
+fn of_a_write_that_was_cut_short_the_answered_bytes_are_there_and_more_may_be() {
+    let place = Place::new("cut");
+    let mut writer = place.writer(0);
+    small_tree(&mut writer);
+    let op = write("a", 100, 200_000, 9);
+    let cut = Pending {
+        op: op.clone(),
+        answered: 8192 - 100,
+    };
+    assert!(!recognised(&cut, &writer), "nothing of it");
+    perform(&writer.root, &write("a", 100, 4096 - 100, 9)).unwrap();
+    assert!(!recognised(&cut, &writer), "less than was answered");
+    perform(&writer.root, &write("a", 100, 8192 - 100, 9)).unwrap();
+    assert!(recognised(&cut, &writer), "what was answered");
+    perform(&writer.root, &op).unwrap();
+    assert!(recognised(&cut, &writer), "the rest was done, and nobody told of it");
+}
+
 #[test]
 fn an_interrupted_call_may_be_done_or_not_but_not_half_of_a_page() {
     let place = Place::new("interrupted");
@@ -192,8 +215,7 @@ fn an_interrupted_call_may_be_done_or_not_but_not_half_of_a_page() {
     small_tree(&mut writer);
     let short = write("a", 100, 3_000, 9);
     let long = write("a", 100, 200_000, 9);
-    let allowed =
-        |op: &Op, writer: &Writer| recognise(writer.state.outcomes(op), &State::read(&writer.root).unwrap()).is_ok();
+    let allowed = |op: &Op, writer: &Writer| recognised(&Pending::new(op.clone()), writer);
     assert!(allowed(&short, &writer) && allowed(&long, &writer), "not done");
     perform(&writer.root, &write("a", 100, 1_000, 9)).unwrap();
     assert!(!allowed(&short, &writer), "half of one within a page");

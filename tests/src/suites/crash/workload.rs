@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, copy_file_range, fallocate, renameat2};
 
-use super::model::{ATTRIBUTE, How, Node, Op, State, pattern};
+use super::model::{ATTRIBUTE, How, Node, Op, Pending, State, pattern};
 
 const BLOCK: u64 = 4096;
 /// Names that a writer uses in each directory, and files open at once after they were unlinked.
@@ -32,7 +32,7 @@ pub(super) struct Writer {
     /// What was answered.
     pub(super) state: State,
     /// The call that was not answered, if there is one.
-    pub(super) pending: Option<Op>,
+    pub(super) pending: Option<Pending>,
     /// Calls that were answered.
     pub(super) answered: u64,
     random: fastrand::Rng,
@@ -65,9 +65,14 @@ impl Writer {
         {
             self.keep_open(path);
         }
-        self.pending = Some(op.clone());
+        self.pending = Some(Pending::new(op.clone()));
         let result = perform(&self.root, &op);
         match &result {
+            Ok(count) if matches!(&op, Op::Write { length, .. } if count < length) => {
+                writeln!(self.log, "  answered: {count}, and cut")?;
+                self.pending = Some(Pending { op, answered: *count });
+                return Err(io::Error::other("a write was cut short"));
+            }
             Ok(count) => {
                 self.state.apply(&op, *count);
                 self.pending = None;

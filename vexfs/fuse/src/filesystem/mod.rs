@@ -85,13 +85,15 @@ impl VexFilesystem {
     /// Serves a pool. The caller puts the session's notifier where it is expected before the session runs, and closes the
     /// pool after it.
     pub(crate) fn new(fs: Fs, settings: Settings, callers: Callers, notifier: Arc<OnceLock<Notifier>>) -> Self {
+        let served = Served::new();
+        fs.metrics().add_family(served.times());
         Self {
             fs,
             settings,
             lookups: Lookups::new(),
             room: Room::default(),
             callers,
-            served: Served::new(),
+            served,
             notifier,
         }
     }

@@ -54,6 +54,8 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_accept4,
     libc::SYS_accept,
     libc::SYS_shutdown,
+    libc::SYS_socketpair,
+    libc::SYS_unlinkat,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,

@@ -17,6 +17,7 @@ macro_rules! mounted_tests {
 mod acls;
 mod attributes;
 mod coherence;
+mod control;
 mod data;
 mod directories;
 mod life;

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use vexfs::check::{CheckOptions, DEFAULT_MEMORY, check};
 use vexfs::pool::format::{FormatOptions, format_path};
 use vexfs::pool::{Access, OpenOptions, Pool};
+use vexfs_control::place::DIRECTORY_VARIABLE;
 
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,6 +68,7 @@ impl Mounted {
             .arg(self.pool())
             .arg(self.root())
             .arg(options)
+            .env(DIRECTORY_VARIABLE, self.sockets())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -87,6 +89,11 @@ impl Mounted {
 
     pub(crate) fn pool(&self) -> PathBuf {
         self.scratch.path().join("pool")
+    }
+
+    /// Where its control socket is.
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.scratch.path().join("run")
     }
 
     pub(crate) fn root(&self) -> PathBuf {

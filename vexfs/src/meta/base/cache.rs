@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::page::Page;
 use super::table::Table;
+use crate::metrics::Counter;
 use crate::units::BLOCK_SIZE;
 
 /// Place of one page of a table.
@@ -23,6 +24,9 @@ pub(super) type Slot = RwLock<Option<Arc<Page>>>;
 pub(super) struct Cache {
     capacity: usize,
     ring: Mutex<Ring>,
+    /// Pages asked for that were in memory, and that were not.
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
 }
 
 #[derive(Default)]
@@ -37,6 +41,8 @@ impl Cache {
         Self {
             capacity: (bytes / BLOCK_SIZE).max(16),
             ring: Mutex::default(),
+            hits: Counter::default(),
+            misses: Counter::default(),
         }
     }
 

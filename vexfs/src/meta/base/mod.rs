@@ -193,6 +193,10 @@ pub struct Stats {
     pub retired_blocks: u64,
     /// Pages in memory.
     pub cached_pages: usize,
+    /// Pages asked for that were in memory.
+    pub page_hits: u64,
+    /// Pages asked for that were not.
+    pub page_misses: u64,
     /// Memory of indexes and filters, in bytes.
     pub guide_bytes: usize,
 }
@@ -317,6 +321,8 @@ impl Base {
             level_bytes: version.levels.iter().map(|level| level.run.bytes()).collect(),
             manifest_blocks: blocks(&version.manifest.blocks),
             cached_pages: self.0.env.cache.pages(),
+            page_hits: self.0.env.cache.hits.get(),
+            page_misses: self.0.env.cache.misses.get(),
             ..Stats::default()
         };
         for table in version.tables() {

@@ -196,8 +196,10 @@ impl Table {
             .ok_or_else(|| self.damage(index, "beyond the table"))?;
         if let Some(page) = &*slot.read() {
             page.touch();
+            self.env.cache.hits.increment();
             return Ok(Arc::clone(page));
         }
+        self.env.cache.misses.increment();
         let mut asked = None;
         for (index, page) in (index..).zip(self.load(guide, index, ahead)?) {
             let page = Arc::new(page);
