@@ -2,20 +2,26 @@
 
 //! What the server asks of `/dev/ublk-control` itself, next to libublk.
 //!
-//! libublk adds, starts, stops and deletes devices. Two of its habits need guarding against, and that is what this
-//! module is for:
+//! libublk adds, starts, stops and deletes the devices it made. [`Control`] does what concerns devices of others: looking
+//! at them, taking them over, removing them. And it guards against some of libublk's habits:
 //!
 //! 1. When adding a device fails, libublk 0.4 deletes the id it asked for on the way out. If the reason was that the id
 //!    is taken, it thereby deletes *somebody else's live device*. So [`Control::device_exists`] is asked first, and
 //!    [`lock_adding`] keeps other servers of this kind from taking the id in between.
 //! 2. It reports a missing module on stderr, and other reasons as bare numbers. [`Control::open`] finds out first.
+//! 3. It looks for its own description of a device that it did not make, and complains on stderr if there is none.
+//!    [`attach`] puts an empty one there for that moment.
+//! 4. When it takes a device over it writes the description anew, in a directory it leaves open to everybody, where a
+//!    symbolic link may wait. So it is not told that it takes a device over; [`Control`] does that.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use io_uring::{IoUring, opcode, squeue, types};
+use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use libublk::{UblkError, sys};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -47,13 +53,66 @@ impl Control {
 
     /// Whether the driver knows a device with this id, be it live, stopped, or deleted but still open somewhere.
     pub(crate) fn device_exists(&mut self, id: u32) -> Result<bool, Errno> {
-        let mut info = Box::new(sys::ublksrv_ctrl_dev_info::default());
-        let command = get_dev_info(id, &raw mut *info as u64)?;
-        let entry = opcode::UringCmd80::new(types::Fd(self.file.as_raw_fd()), sys::UBLK_U_CMD_GET_DEV_INFO)
+        Ok(self.info(id)?.is_some())
+    }
+
+    /// The driver's record of a device; none if there is no such device.
+    pub(crate) fn info(&mut self, id: u32) -> Result<Option<sys::ublksrv_ctrl_dev_info>, Errno> {
+        let answer = Box::<sys::ublksrv_ctrl_dev_info>::default();
+        match self.ask(sys::UBLK_U_CMD_GET_DEV_INFO, id, 0, answer) {
+            Ok(info) => Ok(Some(*info)),
+            Err(Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// What the driver was told about a device when it was made.
+    pub(crate) fn params(&mut self, id: u32) -> Result<sys::ublk_params, Errno> {
+        let mut answer = Box::<sys::ublk_params>::default();
+        // How much of it we know.
+        answer.len = u32::try_from(size_of::<sys::ublk_params>()).map_err(|_| Errno::EOVERFLOW)?;
+        self.ask(sys::UBLK_U_CMD_GET_PARAMS, id, 0, answer)
+            .map(|params| *params)
+    }
+
+    /// Lets a new server connect to a device whose server died. `EBUSY` until the driver has let go of the dead one.
+    pub(crate) fn begin_recovery(&mut self, id: u32) -> Result<(), Errno> {
+        self.tell(sys::UBLK_U_CMD_START_USER_RECOVERY, id, 0)
+    }
+
+    /// Makes a device live again that this process has connected to.
+    pub(crate) fn end_recovery(&mut self, id: u32) -> Result<(), Errno> {
+        self.tell(sys::UBLK_U_CMD_END_USER_RECOVERY, id, u64::from(std::process::id()))
+    }
+
+    /// Fails what applications wait for, and removes the block device.
+    pub(crate) fn stop(&mut self, id: u32) -> Result<(), Errno> {
+        self.tell(sys::UBLK_U_CMD_STOP_DEV, id, 0)
+    }
+
+    /// Makes the driver forget a stopped device, as soon as nobody has it open.
+    pub(crate) fn delete(&mut self, id: u32) -> Result<(), Errno> {
+        self.tell(sys::UBLK_U_CMD_DEL_DEV_ASYNC, id, 0)
+    }
+
+    fn tell(&mut self, operation: u32, id: u32, data: u64) -> Result<(), Errno> {
+        self.ask(operation, id, data, Box::new(())).map(drop)
+    }
+
+    /// Sends a command, and waits for its completion. The driver may read and write the answer until then, so it must be
+    /// one of the driver's structures.
+    fn ask<T>(&mut self, operation: u32, id: u32, data: u64, mut answer: Box<T>) -> Result<Box<T>, Errno> {
+        let address = if size_of::<T>() == 0 {
+            0
+        } else {
+            &raw mut *answer as u64
+        };
+        let command = command(id, data, address, size_of::<T>())?;
+        let entry = opcode::UringCmd80::new(types::Fd(self.file.as_raw_fd()), operation)
             .cmd(command)
             .build();
-        // SAFETY: the descriptor and `info`, which the command writes to, stay valid until its completion was taken
-        // below, or for ever: leaving earlier leaks `info`.
+        // SAFETY: the descriptor and the answer stay valid until the completion was taken below, or for ever: leaving
+        // earlier leaks the answer.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.map_err(|_| Errno::EBUSY)?;
         let completion = loop {
@@ -61,7 +120,7 @@ impl Control {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    Box::leak(info);
+                    Box::leak(answer);
                     return Err(errno_of_io(&error));
                 }
             }
@@ -70,9 +129,44 @@ impl Control {
             }
         };
         match completion {
-            0.. => Ok(true),
-            error if error == -(Errno::ENODEV as i32) => Ok(false),
+            0.. => Ok(answer),
             error => Err(Errno::from_raw(-error)),
+        }
+    }
+}
+
+/// libublk's view of a device that exists.
+pub(crate) fn attach(id: u32, info: &sys::ublksrv_ctrl_dev_info) -> Result<UblkCtrl, UblkError> {
+    let _description = EmptyDescription::leave(id);
+    UblkCtrlBuilder::default()
+        .id(i32::try_from(id).map_err(|_| UblkError::InvalidVal)?)
+        .nr_queues(info.nr_hw_queues)
+        .depth(info.queue_depth)
+        .io_buf_bytes(info.max_io_buf_bytes)
+        .build()
+}
+
+/// A description of a device for libublk that says nothing. Where none can be made, libublk complains, and no more.
+struct EmptyDescription(Option<PathBuf>);
+
+impl EmptyDescription {
+    fn leave(id: u32) -> Self {
+        let directory = PathBuf::from(UblkCtrl::run_dir());
+        // It may be there.
+        let _ = fs::create_dir(&directory);
+        let path = directory.join(format!("{id:04}.json"));
+        // Never what is there, nor where a link points to.
+        let made = File::create_new(&path).and_then(|mut file| file.write_all(b"{}"));
+        Self(made.is_ok().then_some(path))
+    }
+}
+
+impl Drop for EmptyDescription {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!("removing {}: {error}", path.display());
         }
     }
 }
@@ -100,8 +194,8 @@ fn open_file() -> Result<File, Error> {
         })
 }
 
-/// A command that makes the driver write its record of device `id` to `address`.
-fn get_dev_info(id: u32, address: u64) -> Result<[u8; COMMAND_LEN], Errno> {
+/// A command that concerns a device, with a number, and the memory the driver reads or writes.
+fn command(id: u32, data: u64, address: u64, length: usize) -> Result<[u8; COMMAND_LEN], Errno> {
     let mut command = [0; COMMAND_LEN];
     let mut put = |offset: usize, bytes: &[u8]| {
         let place = command
@@ -111,12 +205,13 @@ fn get_dev_info(id: u32, address: u64) -> Result<[u8; COMMAND_LEN], Errno> {
         place.copy_from_slice(bytes);
         Ok(())
     };
-    let len = u16::try_from(size_of::<sys::ublksrv_ctrl_dev_info>()).map_err(|_| Errno::EOVERFLOW)?;
+    let length = u16::try_from(length).map_err(|_| Errno::EOVERFLOW)?;
     put(offset_of!(sys::ublksrv_ctrl_cmd, dev_id), &id.to_ne_bytes())?;
     // The command concerns no queue.
     put(offset_of!(sys::ublksrv_ctrl_cmd, queue_id), &u16::MAX.to_ne_bytes())?;
-    put(offset_of!(sys::ublksrv_ctrl_cmd, len), &len.to_ne_bytes())?;
+    put(offset_of!(sys::ublksrv_ctrl_cmd, len), &length.to_ne_bytes())?;
     put(offset_of!(sys::ublksrv_ctrl_cmd, addr), &address.to_ne_bytes())?;
+    put(offset_of!(sys::ublksrv_ctrl_cmd, data), &data.to_ne_bytes())?;
     Ok(command)
 }
 
@@ -153,13 +248,14 @@ mod tests {
 
     #[test]
     fn the_command_has_its_fields_where_the_driver_looks() {
-        let command = get_dev_info(0x0102_0304, 0x1112_1314_1516_1718).unwrap();
+        let command = command(0x0102_0304, 0x2122_2324_2526_2728, 0x1112_1314_1516_1718, 64).unwrap();
         let mut expected = [0; COMMAND_LEN];
-        // struct ublksrv_ctrl_cmd: __u32 dev_id; __u16 queue_id; __u16 len; __u64 addr; ...
+        // struct ublksrv_ctrl_cmd: __u32 dev_id; __u16 queue_id; __u16 len; __u64 addr; __u64 data[1]; ...
         expected[0..4].copy_from_slice(&0x0102_0304_u32.to_ne_bytes());
         expected[4..6].copy_from_slice(&[0xff, 0xff]);
         expected[6..8].copy_from_slice(&64_u16.to_ne_bytes());
         expected[8..16].copy_from_slice(&0x1112_1314_1516_1718_u64.to_ne_bytes());
+        expected[16..24].copy_from_slice(&0x2122_2324_2526_2728_u64.to_ne_bytes());
         assert_eq!(command, expected);
     }
 

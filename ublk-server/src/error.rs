@@ -70,6 +70,41 @@ pub enum Error {
         /// What the driver said.
         errno: Errno,
     },
+    /// There is nothing to take over or delete.
+    #[error("there is no ublk device {0}: start a server without 'recover' to make one")]
+    NoDevice(u32),
+    /// Somebody serves it.
+    #[error("device {id} is served by process {pid}: end that first")]
+    Served {
+        /// The number of the device.
+        id: u32,
+        /// Its server.
+        pid: i32,
+    },
+    /// It does not wait for a server.
+    #[error(
+        "device {0} cannot be taken over, it did not outlive its server: remove it with 'vexfs-ublkd delete --id {0}'"
+    )]
+    NotRecoverable(u32),
+    /// Another program made it.
+    #[error("device {0} is none of ours: use the program that made it")]
+    NotOurs(u32),
+    /// It is not for this target.
+    #[error("device {id} does not belong to this target: {how}; name what it was made of")]
+    Mismatch {
+        /// The number of the device.
+        id: u32,
+        /// What differs.
+        how: String,
+    },
+    /// The driver refused to hand it over.
+    #[error("the driver refused to hand over {path}: {errno} (if that stays, delete it and make it anew)")]
+    TakeOver {
+        /// The block device.
+        path: String,
+        /// What the driver said.
+        errno: Errno,
+    },
     /// The device is live, but nobody made its node.
     #[error("{0} did not appear: the device is live, but /dev is not a devtmpfs and no udev created the node")]
     NoNode(String),

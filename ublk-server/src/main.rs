@@ -1,85 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublkd`: serves one block device, in the foreground, until told to stop.
+//! `vexfs-ublkd`: serves one block device, in the foreground, until told to stop. `recover` goes on with one whose server
+//! died, `delete` removes it. `features` tells what the driver can do, a word a line.
 //!
 //! # Contract
 //!
-//! - stdout carries one line, the path of the block device, written when the device is open for I/O.
+//! - stdout of a server carries one line, the path of the block device, written when the device is open for I/O.
 //! - SIGTERM, SIGINT and SIGHUP stop and delete the device; the exit code is 0. So it is when somebody else deletes it.
 //! - An error is one line on stderr and exit code 1; a wrong command line is exit code 2.
 //! - Logs go to stderr, by default only warnings; `RUST_LOG` chooses.
 
+mod args;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use args::{Args, Task, Wanted};
+use clap::Parser;
 use nix::errno::Errno;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use ublk_server::device::{Device, Wake};
+use ublk_server::device::{self, Device, Orphan, Wake};
+use ublk_server::features;
 use ublk_server::options::Options;
 use ublk_server::signals::StopSignals;
-use ublk_server::target::{Mem, MemError, Null, Target, WriteCache};
-use ublk_server::units::{BlockSize, Bytes};
-
-/// Serve a block device from user space until SIGTERM.
-#[derive(Debug, Parser)]
-#[command(name = "vexfs-ublkd", version, about)]
-struct Args {
-    /// What stands behind the device
-    #[arg(long, value_enum)]
-    target: TargetKind,
-    /// Size of the device: bytes, or a number with a unit, as in 512M or 1GiB
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    size: Bytes,
-    /// Hardware queues, each with a thread [default: one per processor, at most 4]
-    #[arg(long, value_name = "N")]
-    queues: Option<u16>,
-    /// Requests in flight per queue [default: 128]
-    #[arg(long, value_name = "N")]
-    depth: Option<u16>,
-    /// Largest request [default: 512KiB]
-    #[arg(long, value_name = "SIZE")]
-    io_size: Option<Bytes>,
-    /// Logical block size: 512 or 4096
-    #[arg(long, value_name = "BYTES", default_value_t = BlockSize::B512)]
-    block_size: BlockSize,
-    /// The N of /dev/ublkbN [default: the first one free]
-    #[arg(long, value_name = "N")]
-    id: Option<u32>,
-    /// Whether the device claims to need flushes; it does what flushes cost, nothing is written anywhere
-    #[arg(long, value_enum, default_value_t = WriteCacheKind::None)]
-    write_cache: WriteCacheKind,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TargetKind {
-    /// Completes everything and stores nothing: measures the transport
-    Null,
-    /// A RAM disk
-    Mem,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum WriteCacheKind {
-    /// No flushes are sent
-    None,
-    /// Flushes are sent
-    Flush,
-    /// Flushes are sent, and FUA writes as such
-    Fua,
-}
-
-impl From<WriteCacheKind> for WriteCache {
-    fn from(kind: WriteCacheKind) -> Self {
-        match kind {
-            WriteCacheKind::None => Self::WriteThrough,
-            WriteCacheKind::Flush => Self::Flush,
-            WriteCacheKind::Fua => Self::FlushAndFua,
-        }
-    }
-}
+use ublk_server::target::{Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError};
 
 /// Anything that ends the server early.
 #[derive(Debug, Error)]
@@ -88,16 +34,22 @@ enum Failure {
     Device(#[from] ublk_server::error::Error),
     #[error(transparent)]
     Mem(#[from] MemError),
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("cannot leave the pool clean: {0}; nothing written is lost, the next opening replays its journal")]
+    Close(vexfs::error::Error),
     #[error("cannot block and receive signals: {0}")]
     Signals(Errno),
     #[error("cannot wait for signals: {0}")]
     Wait(Errno),
-    #[error("cannot report the device on stdout: {0}")]
+    #[error("cannot write to stdout: {0}")]
     Report(io::Error),
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let task = Args::parse().task().unwrap_or_else(|error| error.exit());
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
@@ -105,7 +57,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-    match run(&args) {
+    match run(task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // If stderr is gone, there is nobody left to tell; the exit code still does.
@@ -115,25 +67,78 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<(), Failure> {
+fn run(task: Task) -> Result<(), Failure> {
     // Before the first thread, and before the first command to the driver.
     let signals = StopSignals::block().map_err(Failure::Signals)?;
-    let defaults = Options::default();
-    let options = Options {
-        id: args.id,
-        queues: args.queues.unwrap_or(defaults.queues),
-        depth: args.depth.unwrap_or(defaults.depth),
-        io_size: args.io_size.unwrap_or(defaults.io_size),
-    };
-    let write_cache = args.write_cache.into();
-    match args.target {
-        TargetKind::Null => serve(Null::new(args.size, args.block_size, write_cache), &options, &signals),
-        TargetKind::Mem => serve(Mem::new(args.size, args.block_size, write_cache)?, &options, &signals),
+    match task {
+        Task::Serve(wanted, options) => serve(wanted, Start::New(options), &signals),
+        Task::Recover(id, wanted) => serve(wanted, Start::Orphan(Box::new(Orphan::find(id)?)), &signals),
+        Task::Delete(id) => Ok(device::delete(id)?),
+        Task::Features => {
+            let mut stdout = io::stdout();
+            let mut names = features::names()?.into_iter();
+            names
+                .try_for_each(|name| writeln!(stdout, "{name}"))
+                .map_err(Failure::Report)
+        }
     }
 }
 
-fn serve(target: impl Target, options: &Options, signals: &StopSignals) -> Result<(), Failure> {
-    let device = Device::start(target, options)?;
+/// Where the device comes from.
+enum Start {
+    /// It is made.
+    New(Options),
+    /// Its server died.
+    Orphan(Box<Orphan>),
+}
+
+impl Start {
+    /// Opens what stands behind the device, which may still belong to its dead server.
+    fn open<T, E>(&self, open: impl Fn() -> Result<T, E>, is_in_use: impl Fn(&E) -> bool) -> Result<T, E> {
+        match self {
+            Self::New(_) => open(),
+            Self::Orphan(_) => device::patiently(open, is_in_use),
+        }
+    }
+
+    fn device(self, target: impl Target) -> Result<Device, ublk_server::error::Error> {
+        match self {
+            Self::New(options) => Device::start(target, &options),
+            Self::Orphan(orphan) => Device::take_over(*orphan, target),
+        }
+    }
+}
+
+fn serve(wanted: Wanted, start: Start, signals: &StopSignals) -> Result<(), Failure> {
+    match wanted {
+        Wanted::Null(plain) => {
+            let target = Null::new(plain.size, plain.block_size, plain.write_cache);
+            serve_until_stopped(target, start, signals)
+        }
+        Wanted::Mem(plain) => {
+            let target = Mem::new(plain.size, plain.block_size, plain.write_cache)?;
+            serve_until_stopped(target, start, signals)
+        }
+        Wanted::Loop {
+            file,
+            buffered,
+            block_size,
+        } => {
+            let target = start.open(|| Loop::open(&file, block_size, buffered), LoopError::is_in_use)?;
+            serve_until_stopped(target, start, signals)
+        }
+        Wanted::Volume { pool, path } => {
+            let volume = start.open(|| Volume::open(&pool, &path), VolumeError::is_in_use)?;
+            let fs = volume.pool();
+            let served = serve_until_stopped(volume, start, signals);
+            let closed = fs.close().map_err(Failure::Close);
+            served.and(closed)
+        }
+    }
+}
+
+fn serve_until_stopped(target: impl Target, start: Start, signals: &StopSignals) -> Result<(), Failure> {
+    let device = start.device(target)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "{}", device.path())
         .and_then(|()| stdout.flush())
@@ -143,63 +148,4 @@ fn serve(target: impl Target, options: &Options, signals: &StopSignals) -> Resul
         Wake::QueueEnded => tracing::info!("stopping because a queue ended"),
     }
     Ok(device.stop()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn every_option_reaches_its_place() {
-        let args = Args::try_parse_from([
-            "vexfs-ublkd",
-            "--target",
-            "mem",
-            "--size",
-            "64M",
-            "--queues",
-            "2",
-            "--depth",
-            "16",
-            "--io-size",
-            "1MiB",
-            "--block-size",
-            "4096",
-            "--id",
-            "7",
-            "--write-cache",
-            "fua",
-        ])
-        .unwrap();
-        assert!(matches!(args.target, TargetKind::Mem));
-        assert_eq!(
-            (args.size, args.io_size),
-            (Bytes::new(64 << 20), Some(Bytes::new(1 << 20)))
-        );
-        assert_eq!((args.queues, args.depth, args.id), (Some(2), Some(16), Some(7)));
-        assert_eq!(args.block_size, BlockSize::B4096);
-        assert_eq!(WriteCache::from(args.write_cache), WriteCache::FlushAndFua);
-    }
-
-    #[test]
-    fn nonsense_is_a_usage_error() {
-        for wrong in [
-            &["--target", "disk"][..],
-            &["--target", "null", "--size", "1.5G"],
-            &["--target", "null", "--block-size", "1024"],
-            &["--target", "null", "--queues", "-1"],
-            &["--target", "null", "--id", "-1"],
-            &[],
-        ] {
-            let error = Args::try_parse_from(["vexfs-ublkd"].iter().chain(wrong)).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{wrong:?}");
-        }
-    }
 }

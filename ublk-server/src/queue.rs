@@ -13,7 +13,7 @@
 //! # Order of destruction
 //!
 //! Tasks borrow the queue, so the executor is dropped first. When the loop ends early, dropping a task that waits for
-//! the driver leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the driver give up
+//! the driver or an operation of its target leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the driver give up
 //! the requests that were out.
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +30,7 @@ use crate::buffer::TagBuffer;
 use crate::control::errno_of;
 use crate::error::QueueError;
 use crate::request::{completion, decode};
+use crate::ring;
 use crate::target::Target;
 use crate::units::Bytes;
 
@@ -62,7 +63,8 @@ pub(crate) fn serve<T: Target>(id: u16, device: &UblkDev, target: &T, ready: imp
     ready();
 
     while tasks.running.get() > 0 {
-        if !reap(queue, 1)? {
+        // With every command ended, operations of targets may still be under way.
+        if !reap(queue, 1)? && !ring::drain().map_err(QueueError::Wait)? {
             return Err(QueueError::Abandoned(tasks.running.get()));
         }
         while executor.try_tick() {}
@@ -113,16 +115,16 @@ async fn serve_tag<T: Target>(
         if let Some(errno) = failed {
             return Err(QueueError::Command { tag, errno });
         }
-        let mut buffer = lent.reclaim();
+        let mut busy = lent.reclaim().occupy();
         let desc = *queue.get_iod(tag);
-        let outcome = match decode(&desc, buffer.as_mut_slice()) {
+        let outcome = match decode(&desc, busy.as_mut_slice()) {
             Ok(request) => target.handle(request).await,
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
             tracing::debug!(queue = queue.get_qid(), tag, ?desc, "{error}");
         }
-        lent = buffer.lend();
+        lent = busy.reclaim().lend();
         fetched = queue
             .submit_io_commit_cmd(tag, lent.descriptor(), completion(&desc, outcome))
             .await;

@@ -90,6 +90,9 @@ pub enum Errno {
     /// EBUSY
     #[error("busy")]
     Busy,
+    /// EAGAIN: who asked for it did not want to wait
+    #[error("it would have to wait")]
+    WouldWait,
     /// EINTR: who asked for it wanted it to end
     #[error("interrupted")]
     Interrupted,
@@ -123,6 +126,7 @@ impl Errno {
             Self::TooDeep => libc::ELOOP,
             Self::Stale => libc::ESTALE,
             Self::Busy => libc::EBUSY,
+            Self::WouldWait => libc::EAGAIN,
             Self::Interrupted => libc::EINTR,
             Self::Failed => libc::EIO,
         }

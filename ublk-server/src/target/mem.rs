@@ -159,7 +159,7 @@ impl Mem {
         for part in parts(range)? {
             let _exclusive = self.lock_of(&part).exclusive();
             // SAFETY: the part is inside one region, whose lock is held exclusively.
-            unsafe { self.map.release(part) }.map_err(IoError::Memory)?;
+            unsafe { self.map.release(part) }.map_err(IoError::Backing)?;
         }
         Ok(())
     }

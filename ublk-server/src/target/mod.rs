@@ -9,20 +9,28 @@
 //!   order. Requests may overlap; as on any disk, what overlapping requests in flight leave behind is one of them,
 //!   block by block.
 //! - Its future runs on the queue's thread, next to the requests of all other tags: it may wait (on that thread's
-//!   `io_uring`), but must not block.
+//!   `io_uring`), but must not block. Operations on that ring may name the request's data: if the future is dropped before
+//!   it ended, the memory stays.
 //! - An operation that [`Limits`] does not offer is not sent by the block layer. A target answers it nevertheless,
 //!   usually with [`IoError::Unsupported`].
 
+mod r#loop;
 mod mem;
 mod null;
+mod volume;
 
 use std::future::Future;
+use std::os::fd::BorrowedFd;
 
+use io_uring::types;
 use nix::errno::Errno;
 use thiserror::Error;
 
+pub use self::r#loop::{Loop, LoopError};
 pub use self::mem::{Mem, MemError};
 pub use self::null::Null;
+pub use self::volume::{Volume, VolumeError};
+use crate::identity::Identity;
 use crate::units::{BlockSize, ByteRange, Bytes};
 
 /// What a block device does to requests.
@@ -33,9 +41,23 @@ pub trait Target: Send + Sync + 'static {
     /// Size and abilities.
     fn limits(&self) -> Limits;
 
+    /// Files for operations on the queues' rings, which register them: the first is [`FIRST_FILE`] there, and so on.
+    fn files(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// What it serves, if another process can serve the same after this one died. Applications then wait for that; without
+    /// one, they get errors.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
     /// Carries out one request. `Ok` means all of it: there are no short reads or writes.
     fn handle(&self, request: Request<'_>) -> impl Future<Output = Result<(), IoError>>;
 }
+
+/// What the first of [`Target::files`] is registered as; before it comes the channel to the driver.
+pub(crate) const FIRST_FILE: types::Fixed = types::Fixed(1);
 
 /// Size and abilities of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +132,9 @@ pub enum IoError {
     /// The driver's description contradicts itself.
     #[error("the request is malformed")]
     Malformed,
-    /// The memory behind the target refused.
-    #[error("memory could not be released: {0}")]
-    Memory(Errno),
+    /// What is behind the target refused.
+    #[error("what is behind the device refused: {0}")]
+    Backing(Errno),
 }
 
 impl IoError {
@@ -122,7 +144,7 @@ impl IoError {
             Self::OutOfRange => Errno::EIO,
             Self::Unsupported => Errno::EOPNOTSUPP,
             Self::Malformed => Errno::EINVAL,
-            Self::Memory(errno) => errno,
+            Self::Backing(errno) => errno,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::data::row::{Map, Ptr};
 use crate::data::{CHUNK_BLOCKS, CHUNK_LEN};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::fs::file::unpack;
+use crate::fs::read::unpack;
 use crate::units::{BLOCK_SIZE, Block, Ino};
 
 /// What is wrong with the bytes of one block, or of one compressed unit.

@@ -2,9 +2,11 @@
 
 //! What administrators ask of an open pool: identity, label, size.
 
+use std::io;
+
 use crate::error::{Damage, Errno, Result};
-use crate::pool::Superblock;
 use crate::pool::superblock::is_label;
+use crate::pool::{Descriptor, Superblock};
 use crate::units::BLOCK_SIZE;
 
 use super::engine::{Fs, Limits};
@@ -13,6 +15,12 @@ impl Fs {
     /// The superblock as it was committed last.
     pub fn superblock(&self) -> Superblock {
         self.shared.pool.lock().superblock().clone()
+    }
+
+    /// Another way to the bytes of the pool, for moving what plans of reads and writes name. None if the pool is no file
+    /// or device.
+    pub fn descriptor(&self) -> io::Result<Option<Descriptor>> {
+        self.shared.pool.lock().descriptor()
     }
 
     /// Gives the pool another label. Durable when this returns.

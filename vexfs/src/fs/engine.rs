@@ -231,9 +231,12 @@ impl Fs {
         let mut tried_flush = false;
         let mut tried_checkpoint = false;
         loop {
-            let mut core = self.shared.writable()?;
+            let mut core = self.shared.writable_with(ask.patience)?;
             if let Some(runs) = core.take(ask) {
                 return Ok(runs);
+            }
+            if ask.patience == Patience::Refuse {
+                return Err(Errno::WouldWait.into());
             }
             let waiting = core.state.space.deferred_blocks() > 0;
             let changed = core.state.tables.changed() > 0;
@@ -294,6 +297,17 @@ pub(super) struct Ask {
     /// Every block replaces one, or was promised: it must not fail while there is any space at all. How many were
     /// promised.
     pub(super) covered: Option<u64>,
+    /// Whether to wait for what makes room.
+    pub(super) patience: Patience,
+}
+
+/// What to do when a change must wait, for a sync or a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Wait.
+    Wait,
+    /// Fail with [`Errno::WouldWait`], and change nothing.
+    Refuse,
 }
 
 impl Core {
@@ -421,12 +435,20 @@ fn grows(operation: &Op<'_>) -> bool {
 impl Shared {
     /// The lock, when a change may be made now.
     pub(super) fn writable(&self) -> Result<MutexGuard<'_, Core>> {
+        self.writable_with(Patience::Wait)
+    }
+
+    /// The same for callers that may not wait.
+    pub(super) fn writable_with(&self, patience: Patience) -> Result<MutexGuard<'_, Core>> {
         let mut core = self.core.lock();
         let mut stall = None;
         loop {
             core.check_writable()?;
             if !core.is_stuffed() {
                 return Ok(core);
+            }
+            if patience == Patience::Refuse {
+                return Err(Errno::WouldWait.into());
             }
             stall.get_or_insert_with(|| self.metrics.stalls.room());
             if self.background {

@@ -14,10 +14,11 @@ use crate::error::{Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, FileBlock, Ino, blocks_for};
 
 use super::engine::Fs;
-use super::file::{Extent, Source, drop_set_ids};
+use super::file::{Extent, Source};
 use super::namespace::STEP_ROWS;
 use super::op::Op;
 use super::record::{FileFlags, Kind, Timestamp};
+use super::write::drop_set_ids;
 use super::{MAX_FILE_BYTES, MAX_STEP_BLOCKS};
 
 /// Modes of `fallocate`.

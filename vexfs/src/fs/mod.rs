@@ -17,7 +17,8 @@
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount`, `replay` | opening: tables, journal, and what a crash left |
 //! | `inspect`, `measure` | what a scrub asks; numbers about an open pool |
-//! | `namespace`, `file`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
+//! | `file`, `read`, `write` | what a file consists of; plans of reads and writes, whose bytes the caller moves |
+//! | `namespace`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
 
 mod admin;
 pub mod apply;
@@ -32,21 +33,25 @@ pub(crate) mod mount;
 pub mod name;
 mod namespace;
 pub mod op;
+pub(crate) mod read;
 pub mod record;
 pub(crate) mod replay;
 pub mod state;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod write;
 mod xattr;
 
 pub use directory::{DirectoryEntry, Listing};
-pub use engine::Fs;
+pub use engine::{Fs, Patience};
 pub use file::{Extent, Source};
 pub use layout::{Preallocation, Seek};
 pub use measure::Statistics;
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
+pub use read::ReadPlan;
+pub use write::WritePlan;
 
 /// Longest file: what a signed offset can tell.
 pub const MAX_FILE_BYTES: u64 = i64::MAX as u64;

@@ -341,3 +341,113 @@ fn reading_alone_never_overruns_the_journal() {
     drop(fs);
     assert!(open(&disk).attributes(ino).unwrap().inode.accessed > NOW);
 }
+
+/// Moves the bytes of a plan as a front end with I/O of its own does.
+fn store(disk: &Arc<dyn Disk>, plan: &WritePlan, content: &[u8]) {
+    for (at, bytes) in plan.transfers(content) {
+        disk.write(at, bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_planned_write_shows_when_it_is_committed_and_leaves_nothing_when_it_is_abandoned() {
+    for flags in [FileFlags::default(), FileFlags::COMPRESS, FileFlags::NO_CHECKSUM] {
+        let disk = pool(64);
+        let fs = open(&disk);
+        let ino = fs.create(Ino::ROOT, b"volume", &file(0o600)).unwrap().ino;
+        fs.truncate(ino, 4 << 20, NOW).unwrap();
+        let set = SetAttributes {
+            flags: Some(flags),
+            ..SetAttributes::default()
+        };
+        fs.set_attributes(ino, &set).unwrap();
+        // Compressible and not, over the end of a transaction's piece.
+        let noise = (0..40_960_u32).flat_map(|number| number.wrapping_mul(2_654_435_769).to_le_bytes());
+        let content: Vec<u8> = pattern(40_960, 3).into_iter().chain(noise).collect();
+        let at = (1 << 20) - 8192;
+        let available = fs.statistics().available_blocks;
+        let plan = fs.plan_write(ino, at, &content, NOW, Patience::Refuse).unwrap();
+        assert_eq!(plan.length(), 8192);
+        store(&disk, &plan, &content);
+        fs.abandon_write(plan);
+        assert_eq!(fs.statistics().available_blocks, available);
+        assert_eq!(read_all(&fs, ino), vec![0; 4 << 20]);
+
+        let mut done = 0;
+        while done < content.len() {
+            let rest = &content[done..];
+            let mut plan = fs
+                .plan_write(ino, at + done as u64, rest, NOW, Patience::Refuse)
+                .unwrap();
+            store(&disk, &plan, rest);
+            assert!(fs.commit_write(&mut plan, Patience::Refuse).unwrap());
+            done += plan.length();
+        }
+        let mut expected = vec![0; 4 << 20];
+        let from = usize::try_from(at).unwrap();
+        expected[from..from + content.len()].copy_from_slice(&content);
+        assert_eq!(read_all(&fs, ino), expected);
+        drop(fs);
+        assert_eq!(read_all(&open(&disk), ino), expected);
+    }
+}
+
+#[test]
+fn a_planned_read_finds_damage_and_what_changed_under_it() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"volume", &file(0o600)).unwrap().ino;
+    fs.write(ino, 0, &pattern(12_288, 1), NOW).unwrap();
+    let mut buffer = vec![0; 12_288];
+    let mut read = |spoil: &mut dyn FnMut(&mut Vec<u8>)| {
+        let mut plan = fs.plan_read(ino, 0, buffer.len()).unwrap();
+        for (at, bytes) in plan.transfers(&mut buffer) {
+            disk.read(at, bytes).unwrap();
+        }
+        spoil(&mut buffer);
+        fs.finish_read(&plan, &mut buffer, Ok(()))
+    };
+    assert!(read(&mut |_| ()).unwrap());
+    let damaged = read(&mut |bytes| bytes[5000] ^= 1);
+    assert!(matches!(damaged, Err(crate::error::Error::Damaged(_))), "{damaged:?}");
+    // The same bytes, but by now the map names others: not damage.
+    let changed = read(&mut |bytes| {
+        bytes[5000] ^= 1;
+        fs.write(ino, 4096, &[9; 4096], NOW).unwrap();
+    });
+    assert!(!changed.unwrap());
+}
+
+#[test]
+fn only_whole_blocks_are_planned() {
+    let fs = open(&pool(64));
+    let ino = fs.create(Ino::ROOT, b"volume", &file(0o600)).unwrap().ino;
+    for (at, length) in [(0, 0), (0, 100), (512, 4096), (4096, 4097)] {
+        let planned = fs.plan_write(ino, at, &vec![0; length], NOW, Patience::Wait);
+        assert_eq!(
+            planned.unwrap_err().errno(),
+            Errno::Invalid.number(),
+            "{length} at {at}"
+        );
+    }
+}
+
+#[test]
+fn who_does_not_wait_is_told_so_and_who_does_gets_the_space_of_what_was_removed() {
+    let disk = pool(16);
+    let fs = open(&disk);
+    let ino = fs.create(Ino::ROOT, b"volume", &file(0o600)).unwrap().ino;
+    let piece = vec![1; 1 << 20];
+    let mut at = 0;
+    while fs
+        .write(ino, at, &piece, NOW)
+        .is_ok_and(|written| written == piece.len())
+    {
+        at += piece.len() as u64;
+    }
+    fs.truncate(ino, 0, NOW).unwrap();
+    // What was freed is not to be had before a flush.
+    let refused = fs.plan_write(ino, 0, &piece, NOW, Patience::Refuse).map(drop);
+    assert_eq!(refused.unwrap_err().errno(), Errno::WouldWait.number());
+    fs.plan_write(ino, 0, &piece, NOW, Patience::Wait).unwrap();
+}

@@ -39,6 +39,9 @@ pub mod superblock;
 mod tests;
 mod usage;
 
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,6 +158,28 @@ pub struct Pool {
     failed: bool,
 }
 
+/// A descriptor of a pool's file or device, for whoever moves bytes by other means than [`Disk`]. The pool must outlive it.
+#[derive(Debug)]
+pub struct Descriptor {
+    file: File,
+    ownership: Option<Ownership>,
+}
+
+impl Descriptor {
+    /// To be asked before each write: fails for ever once the pool is lost to another machine.
+    pub fn check_owned(&self) -> Result<()> {
+        self.ownership
+            .as_ref()
+            .map_or(Ok(()), |ownership| ownership.require("write"))
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl Pool {
     /// Opens a file or block device and locks it.
     pub fn open_path(path: &Path, options: &OpenOptions) -> std::result::Result<Self, OpenError> {
@@ -222,6 +247,15 @@ impl Pool {
     /// The bytes of the pool.
     pub const fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// Another way to the bytes of the pool, if it is a file or device.
+    pub fn descriptor(&self) -> io::Result<Option<Descriptor>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        Ok(Some(Descriptor {
+            file: file.share()?,
+            ownership: self.ownership(),
+        }))
     }
 
     /// As it was committed last.

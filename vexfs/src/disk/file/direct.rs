@@ -2,16 +2,16 @@
 
 //! One block, read from and written to the medium instead of the page cache: another machine writes it too.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 
-use super::{Access, FileDisk, identity_of};
+use super::FileDisk;
 use crate::units::BLOCK_SIZE;
 
 /// A block at an address that `O_DIRECT` accepts.
@@ -32,15 +32,7 @@ pub struct DirectBlock {
 
 impl DirectBlock {
     pub(super) fn open(disk: &FileDisk, byte_at: u64) -> io::Result<Self> {
-        let open = |flags| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(disk.access() == Access::ReadWrite);
-            let file = options.custom_flags(flags | libc::O_NONBLOCK).open(disk.path())?;
-            if identity_of(&file.metadata()?) != disk.identity()? {
-                return Err(io::Error::other("the path now names another file"));
-            }
-            Ok(file)
-        };
+        let open = |flags| disk.reopen(flags);
         let (file, direct) = match open(libc::O_DIRECT) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(0)?, false),
             opened => (opened?, true),

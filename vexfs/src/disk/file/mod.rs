@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, Flock, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, Flock, OFlag, fallocate, fcntl};
 use nix::libc;
 
 use super::{Disk, check_bounds};
@@ -158,6 +158,10 @@ impl FileDisk {
             },
             errno => fail(errno.into()),
         })?;
+        // Only opening was not to wait. Left on, io_uring would fail what cannot be done at once.
+        let flags = fcntl(&*file, FcntlArg::F_GETFL).map_err(|errno| fail(errno.into()))?;
+        let flags = OFlag::from_bits_retain(flags) - OFlag::O_NONBLOCK;
+        fcntl(&*file, FcntlArg::F_SETFL(flags)).map_err(|errno| fail(errno.into()))?;
         let disk = Self {
             file,
             path: path.to_owned(),
@@ -195,7 +199,7 @@ impl FileDisk {
     }
 
     /// Device and inode, or the number of the block device: what makes two paths the same thing.
-    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
         Ok(identity_of(&self.file.metadata()?))
     }
 
@@ -239,6 +243,35 @@ impl FileDisk {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Another descriptor of what is open here, for whoever moves bytes by other means; that counts for [`Disk::sync`] as
+    /// well.
+    ///
+    /// It shares the lock. An operation of an `io_uring` outlives a process that is killed, and could still write when the
+    /// next one has the file. It holds its descriptor, though, and so the lock, until it has ended.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Whether reads and writes pass by the page cache, here and through every [`Self::share`]. The blocks they move must
+    /// then be aligned. `InvalidInput` where the file system cannot.
+    pub fn set_direct(&self, direct: bool) -> io::Result<()> {
+        let mut flags = OFlag::from_bits_retain(fcntl(&*self.file, FcntlArg::F_GETFL)?);
+        flags.set(OFlag::O_DIRECT, direct);
+        fcntl(&*self.file, FcntlArg::F_SETFL(flags))?;
+        Ok(())
+    }
+
+    /// Another descriptor of the same file, with flags of its own (`O_DIRECT`). The lock stays with this disk.
+    fn reopen(&self, flags: i32) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(self.access == Access::ReadWrite);
+        let file = options.custom_flags(flags | libc::O_NONBLOCK).open(&self.path)?;
+        if identity_of(&file.metadata()?) != self.identity()? {
+            return Err(io::Error::other("the path now names another file"));
+        }
+        Ok(file)
     }
 
     /// One block through a descriptor of its own that passes by the page cache, for what other machines write too.

@@ -127,6 +127,38 @@ fn after_a_failed_sync_no_sync_succeeds() {
 }
 
 #[test]
+fn a_second_descriptor_reaches_the_same_file_and_no_other() {
+    let path = Scratch::new();
+    let disk = FileDisk::create(path.path(), SIZE).unwrap();
+    for again in [disk.reopen(0).unwrap(), disk.share().unwrap()] {
+        let mut read = [0; 5];
+        again.write_all_at(b"there", 4096).unwrap();
+        disk.read(4096, &mut read).unwrap();
+        assert_eq!(&read, b"there");
+        again.write_all_at(b"empty", 4096).unwrap();
+    }
+    std::fs::remove_file(path.path()).unwrap();
+    std::fs::write(path.path(), b"another").unwrap();
+    assert!(disk.reopen(0).is_err());
+}
+
+#[test]
+fn who_shares_a_disk_may_wait_and_passes_by_the_page_cache_with_it() {
+    let path = Scratch::new();
+    drop(FileDisk::create(path.path(), SIZE).unwrap());
+    let disk = FileDisk::open(path.path(), Access::ReadWrite).unwrap();
+    let shared = disk.share().unwrap();
+    let has = |flag| OFlag::from_bits_retain(fcntl(&shared, FcntlArg::F_GETFL).unwrap()).contains(flag);
+    assert!(!has(OFlag::O_NONBLOCK) && !has(OFlag::O_DIRECT));
+    // Not every file system can.
+    if disk.set_direct(true).is_ok() {
+        assert!(has(OFlag::O_DIRECT));
+    }
+    disk.set_direct(false).unwrap();
+    assert!(!has(OFlag::O_DIRECT));
+}
+
+#[test]
 fn the_direct_block_sees_writes_made_elsewhere() {
     let path = Scratch::new();
     let disk = FileDisk::create(path.path(), SIZE).unwrap();

@@ -14,14 +14,19 @@
 //!
 //! [`Device::drop`] does 4 and 5 for whatever had been reached, so an error at any step leaves no device behind.
 //!
+//! A device whose target has an [`Identity`](crate::identity::Identity) outlives a server that is killed: `takeover`.
+//!
 //! # Threads
 //!
 //! libublk keeps its control ring in thread-local storage: all of this happens in the thread that called
 //! [`Device::start`], and `Device` is not `Send`. Block signals before (see [`crate::signals`]).
 
+mod takeover;
+
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -30,17 +35,20 @@ use std::time::{Duration, Instant};
 
 use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use libublk::io::UblkDev;
-use libublk::{UblkError, UblkFlags};
+use libublk::{UblkError, UblkFlags, sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::control::{Control, errno_of, errno_of_io, lock_adding, outcome};
 use crate::error::{Error, QueueError};
+use crate::identity::to_word;
 use crate::options::{Options, driver_params};
 use crate::queue;
 use crate::signals::StopSignals;
 use crate::target::{Limits, Target};
+
+pub use takeover::{Orphan, delete, patiently};
 
 /// How long `/dev` may take to show the new device.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +67,8 @@ pub struct Device {
     ended: Arc<EventFd>,
     /// Whether the driver was told to delete it.
     deleted: bool,
+    /// Whether it is ours to stop and delete.
+    owned: bool,
     /// What is done in one thread stays in it.
     not_send: PhantomData<*const ()>,
 }
@@ -112,7 +122,7 @@ impl Device {
                 what: "make an eventfd",
                 errno,
             })?;
-        let mut device = Self::add(control, ended, target.name(), options)?;
+        let mut device = Self::add(control, ended, &target, options)?;
         device.open_channel(&target, &limits)?;
         device.start_queues(target)?;
         device.make_live()?;
@@ -153,8 +163,21 @@ impl Device {
         self.end()
     }
 
+    fn new(ctrl: UblkCtrl, control: Control, ended: EventFd, owned: bool) -> Self {
+        Self {
+            ctrl,
+            control,
+            channel: None,
+            queues: Vec::new(),
+            ended: Arc::new(ended),
+            deleted: false,
+            owned,
+            not_send: PhantomData,
+        }
+    }
+
     /// Step 1.
-    fn add(mut control: Control, ended: EventFd, name: &str, options: &Options) -> Result<Self, Error> {
+    fn add<T: Target>(mut control: Control, ended: EventFd, target: &T, options: &Options) -> Result<Self, Error> {
         let lock = lock_adding()?;
         if let Some(id) = options.id {
             match control.device_exists(id) {
@@ -169,8 +192,13 @@ impl Device {
                 }
             }
         }
+        let identity = target.identity();
+        // A driver that is too old for it takes no notice.
+        let recovery = sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE;
         let ctrl = UblkCtrlBuilder::default()
-            .name(name)
+            .name(target.name())
+            .ctrl_flags(identity.map_or(0, |_| u64::from(recovery)))
+            .ctrl_target_flags(to_word(identity))
             .id(options.id.map_or(-1, u32::cast_signed))
             .nr_queues(options.queues)
             .depth(options.depth)
@@ -188,15 +216,7 @@ impl Device {
             (_, Errno::EPERM | Errno::EACCES, _) => Error::Denied("add a ublk device"),
             (_, errno, _) => Error::Add(errno),
         })?;
-        Ok(Self {
-            ctrl,
-            control,
-            channel: None,
-            queues: Vec::new(),
-            ended: Arc::new(ended),
-            deleted: false,
-            not_send: PhantomData,
-        })
+        Ok(Self::new(ctrl, control, ended, true))
     }
 
     /// Step 2, the part all queues share.
@@ -204,6 +224,11 @@ impl Device {
         let describe = |device: &mut UblkDev| {
             device.tgt.dev_size = limits.size.get();
             device.tgt.params = driver_params(limits, device.dev_info.max_io_buf_bytes);
+            // The first is the channel's.
+            for (place, file) in device.tgt.fds.iter_mut().skip(1).zip(target.files()) {
+                *place = file.as_raw_fd();
+                device.tgt.nr_fds += 1;
+            }
             Ok(())
         };
         let channel = UblkDev::new(target.name().to_owned(), describe, &self.ctrl).map_err(|error| Error::Channel {
@@ -280,6 +305,10 @@ impl Device {
 
     /// Undoes everything, to learn what a queue had to say.
     fn why_a_queue_ended(&mut self) -> Error {
+        if !self.owned {
+            // It has said so with its last breath.
+            wait_until(NODE_TIMEOUT, || self.queues.iter().any(JoinHandle::is_finished));
+        }
         match self.end() {
             Err(error) => error,
             // Its fetches were ended in an orderly way: someone else has stopped the device already.
@@ -292,6 +321,9 @@ impl Device {
 
     /// Steps 4 and 5, as far as there is something to undo. Returns the first error of a queue.
     fn end(&mut self) -> Result<(), Error> {
+        if !self.owned {
+            return self.let_go();
+        }
         if self.queues.is_empty() {
             // Nobody has requests: there is nothing to wait for.
         } else if let Err(errno) = outcome(self.ctrl.kill_dev()) {
@@ -302,21 +334,25 @@ impl Device {
             self.delete();
         }
         let mut result = Ok(());
-        for (thread, queue) in self.queues.drain(..).zip(0..) {
-            let outcome = thread.join().unwrap_or(Err(QueueError::Panicked));
-            if let Err(source) = outcome {
-                tracing::info!("queue {queue}: {source}");
-                result = result.and(Err(Error::Queue {
-                    queue,
-                    path: self.ctrl.get_cdev_path(),
-                    source,
-                }));
-            }
+        for (thread, queue) in mem::take(&mut self.queues).into_iter().zip(0..) {
+            result = result.and(self.joined(queue, thread));
         }
         // The driver keeps the number for as long as the channel is open.
         self.channel = None;
         self.delete();
         result
+    }
+
+    /// What a queue's thread had to say.
+    fn joined(&self, queue: u16, thread: JoinHandle<Result<(), QueueError>>) -> Result<(), Error> {
+        thread.join().unwrap_or(Err(QueueError::Panicked)).map_err(|source| {
+            tracing::info!("queue {queue}: {source}");
+            Error::Queue {
+                queue,
+                path: self.ctrl.get_cdev_path(),
+                source,
+            }
+        })
     }
 
     fn delete(&mut self) {
@@ -337,6 +373,9 @@ impl Drop for Device {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             tracing::error!("{error}");
+        }
+        if !self.owned {
+            return;
         }
         let id = self.ctrl.dev_info().dev_id;
         // With the number free again, the next device can have it.

@@ -2,83 +2,18 @@
 
 //! `vexfs-ublkd` with the real ublk driver, inside a lab machine.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+mod looped;
+mod recovery;
+mod server;
+mod volume;
+
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lab_guest::{kmod, sys};
 
-const SERVER: &str = env!("CARGO_BIN_EXE_vexfs-ublkd");
-const FIO_JOBS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fio");
-
-/// A running server; killed on drop, so that a failing test leaves no process behind.
-struct Server {
-    process: Child,
-    device: String,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Result<Self> {
-        kmod::modprobe("ublk_drv")?;
-        let mut process = Command::new(SERVER)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the server")?;
-        let stdout = process.stdout.take().context("the server has no standard output")?;
-        let mut device = String::new();
-        BufReader::new(stdout).read_line(&mut device)?;
-        let device = device.trim_end().to_owned();
-        let server = Self { process, device };
-        ensure!(
-            Path::new(&server.device).exists(),
-            "ready, but {:?} is not there",
-            server.device
-        );
-        Ok(server)
-    }
-
-    fn signal(&self, signal: &str) -> Result<()> {
-        sys::output("kill", &[signal, &self.process.id().to_string()]).map(drop)
-    }
-
-    /// Stops the server as a service manager does; its device must be gone when it has ended.
-    fn stop(mut self) -> Result<()> {
-        self.signal("-TERM")?;
-        let status = self.wait(Duration::from_secs(20))?;
-        ensure!(status.success(), "the server ended with {status}");
-        ensure!(!Path::new(&self.device).exists(), "{} outlived its server", self.device);
-        Ok(())
-    }
-
-    fn wait(&mut self, bound: Duration) -> Result<ExitStatus> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.process.try_wait()? {
-                return Ok(status);
-            }
-            ensure!(start.elapsed() < bound, "the server did not end within {bound:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ended = self.process.kill();
-        let _status = self.process.wait();
-    }
-}
-
-fn fio(device: &str, arguments: &[&str]) -> Result<String> {
-    let filename = format!("--filename={device}");
-    let mut all = vec![filename.as_str()];
-    all.extend(arguments);
-    sys::output("fio", &all)
-}
+use server::{FIO_JOBS, SERVER, Server, fill, fio};
 
 #[lab_guest::test(timeout = 120)]
 fn every_block_of_a_ram_disk_is_kept_in_both_block_sizes() -> Result<()> {
@@ -97,16 +32,7 @@ fn every_block_of_a_ram_disk_is_kept_in_both_block_sizes() -> Result<()> {
 #[lab_guest::test]
 fn discarded_blocks_of_a_ram_disk_read_as_zeros() -> Result<()> {
     let server = Server::start(&["--target", "mem", "--size", "16MiB"])?;
-    sys::output(
-        "sh",
-        &[
-            "-ec",
-            &format!(
-                "tr '\\0' x < /dev/zero | dd of={} bs=1M count=16 iflag=fullblock oflag=direct",
-                server.device
-            ),
-        ],
-    )?;
+    fill(&server.device, 'x', 0, 16)?;
     sys::output("blkdiscard", &["--offset", "4MiB", "--length", "8MiB", &server.device])?;
     let bytes = std::fs::read(&server.device)?;
     ensure!(bytes.len() == 16 << 20);
@@ -177,7 +103,7 @@ fn a_server_that_is_killed_under_load_leaves_errors_not_a_hang() -> Result<()> {
         load.try_wait()?.is_none(),
         "the load ended before the server was killed"
     );
-    server.signal("-KILL")?;
+    server.kill()?;
     server.wait(Duration::from_secs(10))?;
     let start = Instant::now();
     let status = loop {

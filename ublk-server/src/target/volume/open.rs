@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Finding a volume, and what it can do.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use libublk::ctrl::UblkCtrl;
+use thiserror::Error;
+use vexfs::disk::OpenDiskError;
+use vexfs::error::Error;
+use vexfs::fs::record::{FileFlags, Kind};
+use vexfs::fs::{Fs, MountOptions};
+use vexfs::pool::OpenError;
+use vexfs::units::BLOCK_SIZE;
+
+use super::Volume;
+use crate::helpers::Helpers;
+use crate::identity::Identity;
+use crate::target::{Limits, WriteCache};
+use crate::units::{BlockSize, Bytes};
+
+/// Enough that a flush need not wait for a large discard.
+const HELPERS: usize = 4;
+
+/// Why a file of a pool cannot be a disk.
+#[derive(Debug, Error)]
+pub enum VolumeError {
+    /// The pool cannot be opened.
+    #[error("{}: {source}", pool.display())]
+    Open {
+        /// The pool.
+        pool: PathBuf,
+        /// Why not.
+        source: OpenError,
+    },
+    /// There is no such file in it, or it cannot be looked at.
+    #[error("{name}: {source}")]
+    Find {
+        /// Pool and path.
+        name: String,
+        /// What the engine said.
+        source: Error,
+    },
+    /// Something else than a regular file.
+    #[error("{0} is not a regular file: name one, or make one (truncate --size) where the pool is mounted")]
+    NotAFile(String),
+    /// Nobody may write it.
+    #[error("{0} is immutable or for appending only: take the flag away first (chattr) where the pool is mounted")]
+    Protected(String),
+    /// There is no room for a single block.
+    #[error("{0} is smaller than a block of {block}: make it larger first (truncate --size)", block = Bytes::new(BLOCK_SIZE as u64))]
+    TooSmall(String),
+    /// The server itself lacks something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl VolumeError {
+    /// Whether somebody else has the pool.
+    pub const fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Open {
+                source: OpenError::Disk(OpenDiskError::InUse { .. }),
+                ..
+            }
+        )
+    }
+}
+
+impl Volume {
+    /// Opens the pool, which then belongs to this process, and a file in it.
+    pub fn open(pool: &Path, path: &OsStr) -> Result<Self, VolumeError> {
+        // Marks the thread as one that writes out dirty memory, and so those that the engine starts.
+        UblkCtrl::init_queue_thread();
+        let fs = Fs::open(pool, &MountOptions::default()).map_err(|source| VolumeError::Open {
+            pool: pool.to_owned(),
+            source,
+        })?;
+        match Self::find(&fs, pool, path) {
+            Ok(volume) => Ok(volume),
+            Err(error) => {
+                // It was left as it was found; that it says so only saves the next opening some work.
+                if let Err(error) = fs.close() {
+                    tracing::warn!("closing {}: {error}", pool.display());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn find(fs: &Fs, pool: &Path, path: &OsStr) -> Result<Self, VolumeError> {
+        let name = format!("{}:{}", pool.display(), path.display());
+        let found = fs.resolve(path.as_bytes()).map_err(|source| VolumeError::Find {
+            name: name.clone(),
+            source,
+        })?;
+        if found.inode.kind() != Kind::File {
+            return Err(VolumeError::NotAFile(name));
+        }
+        if found
+            .inode
+            .flags
+            .any(FileFlags(FileFlags::IMMUTABLE.0 | FileFlags::APPEND.0))
+        {
+            return Err(VolumeError::Protected(name));
+        }
+        let block = Bytes::new(BLOCK_SIZE as u64);
+        let rest = found.inode.size % block.get();
+        let size = Bytes::new(found.inode.size - rest);
+        if size.get() == 0 {
+            return Err(VolumeError::TooSmall(name));
+        }
+        if rest != 0 {
+            tracing::warn!("the last {rest} bytes of {name} are not a block: they stay unused");
+        }
+        let descriptor = fs.descriptor().map_err(|source| VolumeError::System {
+            what: "share the pool's file",
+            source,
+        })?;
+        let descriptor = descriptor.ok_or_else(|| VolumeError::System {
+            what: "share the pool's file",
+            source: io::ErrorKind::Unsupported.into(),
+        })?;
+        let helpers = Helpers::start(HELPERS).map_err(|source| VolumeError::System {
+            what: "start helper threads",
+            source,
+        })?;
+        // Numbers of files are used again; their time of birth is not.
+        let (uuid, born) = (fs.superblock().uuid, found.inode.born.0);
+        let parts = [
+            uuid.as_bytes().as_slice(),
+            &found.ino.0.to_le_bytes(),
+            &born.to_le_bytes(),
+        ];
+        Ok(Self {
+            identity: Identity::of("volume", &parts),
+            fs: fs.clone(),
+            ino: found.ino,
+            name,
+            descriptor,
+            helpers,
+            limits: Limits {
+                size,
+                // The unit of checksums: less would have to be read before it can be written.
+                block_size: BlockSize::B4096,
+                write_cache: WriteCache::Flush,
+                discard: Some(block),
+                write_zeroes: true,
+            },
+        })
+    }
+}
