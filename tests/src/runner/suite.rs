@@ -2,7 +2,9 @@
 
 //! Runs a case of a suite in namespaces of its own.
 //!
-//!     runner ── unshare ── the case (PID 1 of its namespace) ── servers, databases, …
+//! ```text
+//! runner ── unshare ── the case (PID 1 of its namespace) ── servers, databases, …
+//! ```
 //!
 //! The kernel ends all processes of a PID namespace with its first, drops the mounts of a mount namespace with its last
 //! process, and frees loop devices with their last mount. `unshare` is ended with the runner, the case with `unshare`. So

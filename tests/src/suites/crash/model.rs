@@ -15,8 +15,9 @@ use anyhow::{Context, Result, ensure};
 
 /// Name of the attributes that writers set.
 pub(super) const ATTRIBUTE: &str = "user.suite";
-/// A call past the page cache of up to so many bytes is one request to a server, done or not done. Longer ones may be cut
-/// at pages. So may all that go through the page cache: FUSE sends the part up to the first page's end by itself.
+/// A write past the page cache of up to so many bytes is one request to a server, done or not done. Longer ones may be cut
+/// at pages. So may all that go through the page cache: FUSE sends the part up to the first page's end by itself. And so may
+/// copies, which share whole blocks and then write the rest.
 const INDIVISIBLE: usize = 64 << 10;
 const PAGE: u64 = 4096;
 
@@ -262,9 +263,7 @@ impl State {
                 length,
                 how: How::Direct,
                 ..
-            }
-            | Op::Copy { length, .. }
-                if *length <= INDIVISIBLE => {}
+            } if *length <= INDIVISIBLE => {}
             Op::Write { offset, length, .. } => counts.extend(parts(*offset, *length)),
             Op::Copy { length, .. } => counts.extend(parts(0, *length)),
             _ => {}
