@@ -2,7 +2,7 @@
 
 //! `cargo xtask demo --fuse`: a pool, mounted on this machine; used, crashed, mounted again, checked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -31,12 +31,16 @@ pub(crate) fn run() -> Result<ExitCode> {
     let stage = Stage {
         place: &place,
         path: format!("{program}:{}", std::env::var("PATH").unwrap_or_default()),
+        // The path of a socket must be short, and not every user has a directory for them.
+        sockets: std::env::temp_dir().join(format!("vexfs-demo-{}", std::process::id())),
     };
     let result = stage.play();
     if result.is_err() {
         // Whatever went wrong is what should be told; a mount must not stay.
         let _ = stage.shell("vexfs-ublk umount --lazy mnt").read();
     }
+    // Empty, unless the server was killed and not followed by another.
+    let _ = std::fs::remove_dir_all(&stage.sockets);
     result.map(|()| ExitCode::SUCCESS)
 }
 
@@ -53,6 +57,7 @@ fn build() -> Result<String> {
 struct Stage<'a> {
     place: &'a Path,
     path: String,
+    sockets: PathBuf,
 }
 
 impl Stage<'_> {
@@ -74,7 +79,7 @@ impl Stage<'_> {
         heading("the server is killed in the middle of writing");
         self.show(
             "(i=0; while echo $i >>mnt/letters/list; do echo $i >>answered; i=$((i+1)); done) 2>/dev/null & sleep 1; \
-             kill -9 $(vexfs-ublk mount pool mnt 2>&1 | sed 's/.*process \\([0-9]*\\).*/\\1/'); wait; ls mnt || true",
+             kill -9 $(vexfs-ublk status --json mnt | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p'); wait; ! ls mnt",
         )?;
 
         heading("mounted again: everything that was answered is there");
@@ -89,6 +94,7 @@ impl Stage<'_> {
         command("sh")
             .args(["-c", &format!("exec 2>&1; {script}")])
             .env("PATH", &self.path)
+            .env("VEXFS_RUNTIME_DIR", &self.sockets)
             .dir(self.place)
     }
 

@@ -83,7 +83,7 @@ impl Target for Pool {
             .with_context(|| format!("opening {}", self.log.display()))?;
         let errors = log.try_clone().context("copying a descriptor")?;
         let mut server = Command::new(&self.program)
-            .env("VEXFS_RUNTIME_DIR", self.image.with_file_name("run"))
+            .env("VEXFS_RUNTIME_DIR", self.directory.with_file_name("run"))
             .args(["mount", "-f"])
             .arg(&self.image)
             .arg(&self.directory)
