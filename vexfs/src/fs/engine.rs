@@ -243,14 +243,10 @@ impl Fs {
             drop(core);
             if waiting && !tried_flush {
                 tried_flush = true;
-                let _stall = self.shared.metrics.stalls.space();
-                // The first flush makes the frees durable, the second makes it durable that they are.
-                self.shared.flush(None)?;
-                self.shared.turn_over()?;
+                self.shared.reclaim_freed()?;
             } else if changed && !tried_checkpoint {
                 tried_checkpoint = true;
-                let _stall = self.shared.metrics.stalls.space();
-                self.shared.checkpoint()?;
+                self.shared.reclaim_kept()?;
             } else {
                 return Err(Errno::NoSpace.into());
             }
@@ -267,10 +263,9 @@ impl Fs {
             (core.state.space.deferred_blocks() > 0, core.state.tables.changed() > 0)
         };
         if waiting {
-            self.shared.flush(None)?;
-            self.shared.turn_over()?;
+            self.shared.reclaim_freed()?;
         } else if changed {
-            self.shared.checkpoint()?;
+            self.shared.reclaim_kept()?;
         }
         Ok(waiting || changed)
     }
@@ -477,6 +472,20 @@ impl Shared {
         } else {
             self.checkpoint()
         }
+    }
+
+    /// Makes room of what is freed but not yet reusable. The first flush makes the frees durable, the second makes it durable
+    /// that they are.
+    fn reclaim_freed(&self) -> Result<()> {
+        let _stall = self.metrics.stalls.space();
+        self.flush(None)?;
+        self.turn_over()
+    }
+
+    /// Makes room of what is kept for the next checkpoint.
+    fn reclaim_kept(&self) -> Result<()> {
+        let _stall = self.metrics.stalls.space();
+        self.checkpoint()
     }
 
     /// Makes everything up to `target` durable; without a target, everything appended so far. Callers that come while a
