@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use ublk_server::options::Options;
 use ublk_server::target::WriteCache;
+use ublk_server::transfer::{Delivery, Transfer, Wishes};
 use ublk_server::units::{BlockSize, Bytes};
 
 /// What a RAM disk or null device is if nothing else is said.
@@ -94,6 +95,18 @@ struct ConnectionArgs {
     /// Requests in flight per queue [default: 128]
     #[arg(long, value_name = "N")]
     depth: Option<u16>,
+    /// Threads of each queue, which share its requests [default: 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+    /// How the data of requests is moved [default: the best that target and driver can do]
+    #[arg(long, value_enum, value_name = "WAY")]
+    transfer: Option<TransferKind>,
+    /// Whether many requests are delivered at once [default: no]
+    #[arg(long, value_name = "yes|no", action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    batch: Option<bool>,
+    /// Make a device that belongs to the user who runs this, who need not be root
+    #[arg(long)]
+    unprivileged: bool,
     /// Largest request [default: 512KiB]
     #[arg(long, value_name = "SIZE")]
     io_size: Option<Bytes>,
@@ -112,6 +125,32 @@ enum TargetKind {
     Loop,
     /// A file of a pool
     Volume,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TransferKind {
+    /// The best that target and driver can do
+    Auto,
+    /// The driver copies it to and from memory of the server
+    Copy,
+    /// The target copies it to and from where it wants it
+    UserCopy,
+    /// The application's own pages are read and written
+    ZeroCopy,
+    /// The same with a command of its own for each request
+    ZeroCopyByHand,
+}
+
+impl TransferKind {
+    const fn wish(self) -> Option<Transfer> {
+        match self {
+            Self::Auto => None,
+            Self::Copy => Some(Transfer::Copy),
+            Self::UserCopy => Some(Transfer::UserCopy),
+            Self::ZeroCopy => Some(Transfer::ZeroCopy),
+            Self::ZeroCopyByHand => Some(Transfer::ZeroCopyByHand),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -185,7 +224,15 @@ impl Args {
             id: asked.id,
             queues: asked.queues.unwrap_or(defaults.queues),
             depth: asked.depth.unwrap_or(defaults.depth),
+            threads: asked.threads.unwrap_or(defaults.threads),
             io_size: asked.io_size.unwrap_or(defaults.io_size),
+            wishes: Wishes {
+                transfer: asked.transfer.and_then(TransferKind::wish),
+                delivery: asked
+                    .batch
+                    .map(|batch| if batch { Delivery::Batch } else { Delivery::Single }),
+                unprivileged: asked.unprivileged,
+            },
         }
     }
 }
@@ -279,8 +326,8 @@ mod tests {
 
     #[test]
     fn every_option_reaches_its_place() {
-        let line =
-            "--target mem --size 64M --queues 2 --depth 16 --io-size 1MiB --block-size 4096 --id 7 --write-cache fua";
+        let line = "--target mem --size 64M --queues 2 --depth 16 --io-size 1MiB --block-size 4096 --id 7 --write-cache fua \
+             --threads 3 --transfer user-copy --batch yes --unprivileged";
         let plain = Plain {
             size: Bytes::new(64 << 20),
             block_size: BlockSize::B4096,
@@ -290,7 +337,13 @@ mod tests {
             id: Some(7),
             queues: 2,
             depth: 16,
+            threads: 3,
             io_size: Bytes::new(1 << 20),
+            wishes: Wishes {
+                transfer: Some(Transfer::UserCopy),
+                delivery: Some(Delivery::Batch),
+                unprivileged: true,
+            },
         };
         assert_eq!(
             parse(line).unwrap().task().unwrap(),

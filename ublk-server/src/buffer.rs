@@ -19,7 +19,6 @@
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 
-use libublk::BufDesc;
 use nix::errno::Errno;
 
 use crate::map::AnonymousMap;
@@ -32,6 +31,11 @@ impl TagBuffer {
     /// A zeroed buffer: a target that answers reads without filling them shows zeros, not this process's memory.
     pub(crate) fn new(len: NonZeroUsize) -> Result<Self, Errno> {
         AnonymousMap::new(len).map(Self)
+    }
+
+    /// Where it is, for the ring to register it.
+    pub(crate) const fn address(&self) -> *mut u8 {
+        self.0.as_ptr()
     }
 
     /// Gives the buffer to the driver.
@@ -66,9 +70,9 @@ impl BusyBuffer {
 pub(crate) struct LentBuffer(ManuallyDrop<AnonymousMap>);
 
 impl LentBuffer {
-    /// How a command names the buffer. A bare address, since a slice would claim that nobody changes the bytes.
-    pub(crate) fn descriptor(&self) -> BufDesc<'static> {
-        BufDesc::RawAddress(self.0.as_ptr())
+    /// How a command names the buffer.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.as_ptr() as u64
     }
 
     /// Takes the buffer back. To be called when the command that named it has completed.

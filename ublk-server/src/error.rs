@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use crate::options::OptionsError;
+use crate::transfer::ModeError;
 use crate::units::Bytes;
 
 /// Why a device could not be made, or did not end well.
@@ -16,6 +17,9 @@ pub enum Error {
     /// A value the driver would refuse.
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// What was asked for cannot be had.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
     /// The driver is not there.
     #[error(
         "/dev/ublk-control is missing: load the driver with 'modprobe ublk_drv' (it needs a kernel with CONFIG_BLK_DEV_UBLK)"
@@ -119,6 +123,14 @@ pub enum QueueError {
     /// The descriptors of requests cannot be reached.
     #[error("cannot map its request descriptors: {0}")]
     Map(Errno),
+    /// The ring does not take something that requests need.
+    #[error("cannot register {what} with its io_uring: {errno} (use less --depth, or raise ulimit -l)")]
+    Register {
+        /// What was registered.
+        what: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
     /// There is no memory for data.
     #[error("cannot reserve {size} per request for data: {errno} (use less --depth or --io-size, or raise ulimit -v)")]
     Buffer {
@@ -135,12 +147,15 @@ pub enum QueueError {
         /// What the driver said.
         errno: Errno,
     },
+    /// The driver refused a command for many requests.
+    #[error("the driver refused a batch of requests: {errno}")]
+    Batch {
+        /// What the driver said.
+        errno: Errno,
+    },
     /// The ring broke.
     #[error("waiting for requests failed: {0}")]
     Wait(Errno),
-    /// The device went away while requests were in the target's hands.
-    #[error("{0} requests were abandoned because the device went away under them")]
-    Abandoned(usize),
     /// A bug, reported by the panic message.
     #[error("its thread panicked")]
     Panicked,

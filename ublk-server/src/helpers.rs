@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::ring;
+use crate::ring::Ring;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -72,6 +72,7 @@ impl Helpers {
     /// is dropped before.
     pub(crate) async unsafe fn run<'a, R: Send + 'static>(
         &self,
+        ring: &Ring,
         job: impl FnOnce() -> R + Send + 'a,
     ) -> Result<R, Errno> {
         let outcome = Arc::new(Outcome {
@@ -90,7 +91,7 @@ impl Helpers {
         let mask = u32::from(libc::POLLIN.cast_unsigned());
         let entry = opcode::PollAdd::new(types::Fd(outcome.ended.as_fd().as_raw_fd()), mask).build();
         // SAFETY: the operation names no memory, and the kernel keeps the descriptor's file for as long as it needs it.
-        unsafe { ring::attempt(&entry) }.await?;
+        unsafe { ring.attempt(&entry) }.await?;
         let mut result = outcome.result.lock().unwrap_or_else(PoisonError::into_inner);
         result.take().ok_or(Errno::EIO)
     }

@@ -9,9 +9,11 @@
 //! | [`target`] | what a device *is*: its limits, and how one request is answered. Knows nothing of ublk |
 //! | [`device`] | a device's life: add, start, watch, stop, delete, and be taken over from a dead server. One thread owns it |
 //! | [`identity`] | what a device is made of, so that nothing else is served in its place |
-//! | `queue` | one thread per hardware queue: an `io_uring` and an async task per tag |
-//! | `request`, `buffer` | the driver's view of one request turned into a checked [`Request`] and owned memory |
-//! | `ring` | operations that targets put on the queue's `io_uring` |
+//! | `queue` | a thread per hardware queue, or several: a task per tag, and the driver's commands |
+//! | [`transfer`] | how driver and server move data and deliver requests: wished, offered, agreed on |
+//! | `request`, `payload`, `buffer` | the driver's view of one request turned into a checked [`Request`], with its data |
+//! | `ring` | a queue's `io_uring`: the tasks that wait on it, and the operations of targets |
+//! | [`metrics`] | what devices count and measure about themselves |
 //! | `helpers` | threads for what would make a queue wait |
 //! | [`features`] | what the driver of this machine can do |
 //! | [`signals`] | SIGTERM, SIGINT and SIGHUP as something to wait for, without a signal handler |
@@ -37,10 +39,13 @@ pub mod features;
 mod helpers;
 pub mod identity;
 mod map;
+pub mod metrics;
 pub mod options;
+mod payload;
 mod queue;
 mod request;
 mod ring;
 pub mod signals;
 pub mod target;
+pub mod transfer;
 pub mod units;

@@ -7,10 +7,13 @@
 //! The mapping itself synchronises nothing. Two kinds of use are sound, and the types keep them apart:
 //!
 //! - one owner: [`AnonymousMap::as_mut_slice`] takes `&mut self`, so the borrow checker is the proof;
-//! - shared: [`read`], [`write`], [`zero`] and [`release`] take `&self` and are `unsafe`; the caller holds a lock.
+//! - shared: [`read`], [`write`], [`bytes`], [`stretch`], [`zero`] and [`release`] take `&self` and are `unsafe`; the caller holds a
+//!   lock.
 //!
 //! [`read`]: AnonymousMap::read
 //! [`write`]: AnonymousMap::write
+//! [`bytes`]: AnonymousMap::bytes
+//! [`stretch`]: AnonymousMap::stretch
 //! [`zero`]: AnonymousMap::zero
 //! [`release`]: AnonymousMap::release
 
@@ -87,6 +90,42 @@ impl AnonymousMap {
         let into = self.checked(offset..offset.saturating_add(from.len()));
         // SAFETY: `into` has `from.len()` bytes inside the mapping; the caller excludes overlap and other users.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into, from.len()) }
+    }
+
+    /// A stretch as it is in memory, for others to copy from.
+    ///
+    /// # Panics
+    ///
+    /// If the stretch is not inside the mapping.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes to the stretch as long as the reference lives.
+    pub(crate) unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+        let len = range.len();
+        let start = self.checked(range);
+        // SAFETY: `len` bytes inside the mapping, initialised by the kernel; the caller excludes writers.
+        unsafe { slice::from_raw_parts(start, len) }
+    }
+
+    /// The same for others to copy to.
+    ///
+    /// # Panics
+    ///
+    /// If the stretch is not inside the mapping.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else reads or writes the stretch as long as the reference lives.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "as the caller promises, there is no other reference to the stretch"
+    )]
+    pub(crate) unsafe fn stretch(&self, range: Range<usize>) -> &mut [u8] {
+        let len = range.len();
+        let start = self.checked(range);
+        // SAFETY: `len` bytes inside the mapping, initialised by the kernel; the caller excludes other users.
+        unsafe { slice::from_raw_parts_mut(start, len) }
     }
 
     /// Overwrites a stretch with zeros; its memory stays allocated.

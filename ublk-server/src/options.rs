@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::map::page_size;
 use crate::target::{Limits, WriteCache};
+use crate::transfer::Wishes;
 use crate::units::Bytes;
 
 /// The driver numbers devices from 0 to this.
@@ -30,8 +31,12 @@ pub struct Options {
     pub queues: u16,
     /// Requests in flight per queue.
     pub depth: u16,
+    /// Threads of each queue, which share its requests.
+    pub threads: u16,
     /// Largest request. Each tag has a buffer of this size, whose memory is allocated when used.
     pub io_size: Bytes,
+    /// How driver and server are to talk.
+    pub wishes: Wishes,
 }
 
 impl Default for Options {
@@ -43,7 +48,9 @@ impl Default for Options {
             id: None,
             queues,
             depth: 128,
+            threads: 1,
             io_size: Bytes::new(512 << 10),
+            wishes: Wishes::default(),
         }
     }
 }
@@ -60,6 +67,9 @@ pub enum OptionsError {
     /// See [`Options::depth`].
     #[error("a queue depth of {0} is not possible: choose 1 to {max}", max = sys::UBLK_MAX_QUEUE_DEPTH)]
     Depth(u16),
+    /// See [`Options::threads`].
+    #[error("{0} threads per queue are not possible: choose 1 up to its depth")]
+    Threads(u16),
     /// See [`Options::io_size`].
     #[error("an I/O size of {size} is not possible: choose a multiple of the page size, {page}, up to {max}", max = max_io_size())]
     IoSize {
@@ -105,6 +115,9 @@ impl Options {
         }
         if self.depth == 0 || u32::from(self.depth) > sys::UBLK_MAX_QUEUE_DEPTH {
             return Err(OptionsError::Depth(self.depth));
+        }
+        if self.threads == 0 || self.threads > self.depth {
+            return Err(OptionsError::Threads(self.threads));
         }
         let page = Bytes::new(page_size().get() as u64);
         if self.io_size.get() == 0 || self.io_size > max_io_size() || !self.io_size.is_multiple_of(page) {
@@ -193,7 +206,9 @@ mod tests {
             id: None,
             queues: 1,
             depth: 1,
+            threads: 1,
             io_size: Bytes::new(1 << 20),
+            wishes: Wishes::default(),
         }
     }
 

@@ -4,14 +4,22 @@
 
 use libublk::sys;
 
+use crate::payload::Payload;
 use crate::target::{IoError, Request};
 use crate::units::ByteRange;
 
 /// The operation is the low byte of `op_flags`; flags are above it.
 const OPERATION_MASK: u32 = 0xff;
 
-/// Reads the descriptor. `buffer` is the tag's buffer: it holds the data of a write and takes the data of a read.
-pub(crate) fn decode<'b>(desc: &sys::ublksrv_io_desc, buffer: &'b mut [u8]) -> Result<Request<'b>, IoError> {
+/// Reads the descriptor. `payload` says where so many bytes of data are or go; none if there is no room for so many.
+pub(crate) fn decode<'b>(
+    desc: &sys::ublksrv_io_desc,
+    payload: impl FnOnce(usize) -> Option<Payload<'b>>,
+) -> Result<Request<'b>, IoError> {
+    let data = |range: ByteRange| {
+        let len = usize::try_from(range.len()).map_err(|_| IoError::Malformed)?;
+        payload(len).ok_or(IoError::Malformed)
+    };
     let flag = |flag| desc.op_flags & flag != 0;
     let range = || ByteRange::from_sectors(desc.start_sector, desc.nr_sectors).ok_or(IoError::Malformed);
     match desc.op_flags & OPERATION_MASK {
@@ -19,7 +27,7 @@ pub(crate) fn decode<'b>(desc: &sys::ublksrv_io_desc, buffer: &'b mut [u8]) -> R
             let range = range()?;
             Ok(Request::Read {
                 offset: range.start(),
-                into: data(buffer, range)?,
+                into: data(range)?,
             })
         }
         sys::UBLK_IO_OP_WRITE => {
@@ -27,7 +35,7 @@ pub(crate) fn decode<'b>(desc: &sys::ublksrv_io_desc, buffer: &'b mut [u8]) -> R
             let fua = flag(sys::UBLK_IO_F_FUA);
             Ok(Request::Write {
                 offset: range.start(),
-                from: data(buffer, range)?,
+                from: data(range)?,
                 fua,
             })
         }
@@ -39,12 +47,6 @@ pub(crate) fn decode<'b>(desc: &sys::ublksrv_io_desc, buffer: &'b mut [u8]) -> R
         }),
         _ => Err(IoError::Unsupported),
     }
-}
-
-/// The part of the buffer that carries the data of `range`.
-fn data(buffer: &mut [u8], range: ByteRange) -> Result<&mut [u8], IoError> {
-    let len = usize::try_from(range.len()).map_err(|_| IoError::Malformed)?;
-    buffer.get_mut(..len).ok_or(IoError::Malformed)
 }
 
 /// What the driver is told of a request: bytes moved by reads and writes, 0 for the rest, or a negated errno.
@@ -69,6 +71,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::payload::Memory;
+
+    /// Decodes with a buffer, and tells the request with the length of its data in the place of it.
+    fn decode(desc: &sys::ublksrv_io_desc, buffer: &mut [u8]) -> Result<Decoded, IoError> {
+        let request = super::decode(desc, |len| {
+            Some(Payload::Memory(Memory::new(buffer.get_mut(..len)?, None)))
+        })?;
+        Ok(match request {
+            Request::Read { offset, into } => Decoded::Read(offset, into.len()),
+            Request::Write { offset, from, fua } => Decoded::Write(offset, from.len(), fua),
+            Request::Flush => Decoded::Flush,
+            Request::Discard { range } => Decoded::Discard(range),
+            Request::WriteZeroes { range, may_unmap } => Decoded::WriteZeroes(range, may_unmap),
+        })
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Decoded {
+        Read(u64, usize),
+        Write(u64, usize, bool),
+        Flush,
+        Discard(ByteRange),
+        WriteZeroes(ByteRange, bool),
+    }
 
     fn desc(op_flags: u32, start_sector: u64, nr_sectors: u32) -> sys::ublksrv_io_desc {
         sys::ublksrv_io_desc {
@@ -82,20 +108,15 @@ mod tests {
     #[test]
     fn each_operation_is_recognised_with_its_flags() {
         let mut buffer = [0x5a; 4096];
-        let mut of = |op_flags| format!("{:?}", decode(&desc(op_flags, 8, 1), &mut buffer).unwrap());
-        assert!(of(0).starts_with("Read { offset: 4096, into: [90, 90,"));
-        assert!(of(1).starts_with("Write { offset: 4096, from: [90, 90,") && of(1).ends_with("fua: false }"));
-        assert!(of(1 | 1 << 13).ends_with("fua: true }"));
-        assert_eq!(of(2), "Flush");
-        assert_eq!(of(3), "Discard { range: ByteRange { start: 4096, len: 512 } }");
-        assert_eq!(
-            of(5),
-            "WriteZeroes { range: ByteRange { start: 4096, len: 512 }, may_unmap: true }"
-        );
-        assert_eq!(
-            of(5 | 1 << 15),
-            "WriteZeroes { range: ByteRange { start: 4096, len: 512 }, may_unmap: false }"
-        );
+        let mut of = |op_flags| decode(&desc(op_flags, 8, 1), &mut buffer).unwrap();
+        let range = ByteRange::new(4096, 512).unwrap();
+        assert_eq!(of(0), Decoded::Read(4096, 512));
+        assert_eq!(of(1), Decoded::Write(4096, 512, false));
+        assert_eq!(of(1 | 1 << 13), Decoded::Write(4096, 512, true));
+        assert_eq!(of(2), Decoded::Flush);
+        assert_eq!(of(3), Decoded::Discard(range));
+        assert_eq!(of(5), Decoded::WriteZeroes(range, true));
+        assert_eq!(of(5 | 1 << 15), Decoded::WriteZeroes(range, false));
     }
 
     #[test]
@@ -104,7 +125,7 @@ mod tests {
         let failfast_and_meta = 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11;
         assert!(matches!(
             decode(&desc(failfast_and_meta, 0, 1), &mut buffer),
-            Ok(Request::Read { offset: 0, .. })
+            Ok(Decoded::Read(0, 512))
         ));
     }
 
@@ -155,14 +176,11 @@ mod tests {
         ) {
             let mut buffer = vec![0; len];
             match decode(&desc(op_flags, start, sectors), &mut buffer) {
-                Ok(Request::Read { offset, into }) => {
-                    prop_assert_eq!((Some(offset), into.len() as u64), (start.checked_mul(512), u64::from(sectors) * 512));
+                Ok(Decoded::Read(offset, length) | Decoded::Write(offset, length, _)) => {
+                    prop_assert_eq!((Some(offset), length as u64), (start.checked_mul(512), u64::from(sectors) * 512));
                 }
-                Ok(Request::Write { offset, from, .. }) => {
-                    prop_assert_eq!((Some(offset), from.len() as u64), (start.checked_mul(512), u64::from(sectors) * 512));
-                }
-                Ok(Request::Flush) | Err(_) => {}
-                Ok(Request::Discard { range } | Request::WriteZeroes { range, .. }) => {
+                Ok(Decoded::Flush) | Err(_) => {}
+                Ok(Decoded::Discard(range) | Decoded::WriteZeroes(range, _)) => {
                     prop_assert!(range.end() >= range.start());
                 }
             }

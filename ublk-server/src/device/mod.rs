@@ -42,11 +42,14 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::control::{Control, errno_of, errno_of_io, lock_adding, outcome};
 use crate::error::{Error, QueueError};
+use crate::features::Features;
 use crate::identity::to_word;
+use crate::metrics::{DeviceMetrics, QueueMetrics};
 use crate::options::{Options, driver_params};
-use crate::queue;
+use crate::queue::{self, Part};
 use crate::signals::StopSignals;
 use crate::target::{Limits, Target};
+use crate::transfer::Mode;
 
 pub use takeover::{Orphan, delete, patiently};
 
@@ -63,6 +66,10 @@ pub struct Device {
     control: Control,
     channel: Option<Arc<UblkDev>>,
     queues: Vec<JoinHandle<Result<(), QueueError>>>,
+    /// Threads of each queue.
+    threads: u16,
+    mode: Mode,
+    metrics: DeviceMetrics,
     /// Readable when a queue thread has ended.
     ended: Arc<EventFd>,
     /// Whether the driver was told to delete it.
@@ -127,12 +134,23 @@ impl Device {
         device.start_queues(target)?;
         device.make_live()?;
         tracing::info!(
-            "{} is live: {limits:?}, {} queues of {}",
+            "{} is live: {limits:?}, {:?}, {} threads, queues of {}",
             device.path(),
+            device.mode,
             device.queues.len(),
             options.depth
         );
         Ok(device)
+    }
+
+    /// What it counts and measures.
+    pub fn metrics(&self) -> DeviceMetrics {
+        self.metrics.clone()
+    }
+
+    /// How it talks to the driver.
+    pub const fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The block device.
@@ -165,6 +183,9 @@ impl Device {
 
     fn new(ctrl: UblkCtrl, control: Control, ended: EventFd, owned: bool) -> Self {
         Self {
+            mode: Mode::of(ctrl.dev_info().flags),
+            threads: 1,
+            metrics: DeviceMetrics::default(),
             ctrl,
             control,
             channel: None,
@@ -192,12 +213,19 @@ impl Device {
                 }
             }
         }
+        let offers = (target.name(), target.transfers());
+        let mode = Mode::choose(options.wishes, options.threads, offers, Features::of_driver())?;
         let identity = target.identity();
         // A driver that is too old for it takes no notice.
         let recovery = sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE;
+        let owner = if options.wishes.unprivileged {
+            sys::UBLK_F_UNPRIVILEGED_DEV
+        } else {
+            identity.map_or(0, |_| recovery)
+        };
         let ctrl = UblkCtrlBuilder::default()
             .name(target.name())
-            .ctrl_flags(identity.map_or(0, |_| u64::from(recovery)))
+            .ctrl_flags(u64::from(owner | mode.flags()))
             .ctrl_target_flags(to_word(identity))
             .id(options.id.map_or(-1, u32::cast_signed))
             .nr_queues(options.queues)
@@ -216,7 +244,9 @@ impl Device {
             (_, Errno::EPERM | Errno::EACCES, _) => Error::Denied("add a ublk device"),
             (_, errno, _) => Error::Add(errno),
         })?;
-        Ok(Self::new(ctrl, control, ended, true))
+        let mut device = Self::new(ctrl, control, ended, true);
+        device.threads = options.threads;
+        Ok(device)
     }
 
     /// Step 2, the part all queues share.
@@ -250,18 +280,23 @@ impl Device {
         let target = Arc::new(target);
         let (reports, inbox) = mpsc::channel();
         let mut started = Ok(());
-        for queue in 0..channel.dev_info.nr_hw_queues {
+        let (queues, threads, mode) = (channel.dev_info.nr_hw_queues, self.threads, self.mode);
+        let parts = (0..queues).flat_map(|queue| (0..threads).map(move |thread| Part { queue, thread, threads }));
+        for part in parts {
+            let queue = part.queue;
+            let meter = Arc::new(QueueMetrics::new(queue));
+            self.metrics.add(Arc::clone(&meter));
             let (channel, target) = (Arc::clone(&channel), Arc::clone(&target));
             let mut reporter = Reporter {
                 reports: Some(reports.clone()),
                 ended: Arc::clone(&self.ended),
             };
             let thread = thread::Builder::new()
-                .name(format!("ublk{}q{queue}", channel.dev_info.dev_id))
+                .name(format!("ublk{}q{queue}t{}", channel.dev_info.dev_id, part.thread))
                 .spawn(move || {
                     // Marks the thread as one that writes out dirty memory, lest its own allocations wait for that.
                     let tid = UblkCtrl::init_queue_thread();
-                    queue::serve(queue, &channel, &*target, || {
+                    queue::serve(&channel, part, mode, &*target, &meter, || {
                         reporter.report(Report::Ready { queue, tid });
                     })
                 });

@@ -19,6 +19,10 @@
 //! - no order between the regions of one request, which no disk promises either;
 //! - no deadlock, as nobody waits for a lock while holding one.
 //!
+//! With [`Transfer::UserCopy`] the kernel copies, in a system call made with the lock held: between the application's pages
+//! and the mapping, without a buffer between them. A system call and not an operation of the ring, because a lock must not
+//! be held while others run, and because the ring would do no more than make that call at its next submission.
+//!
 //! There is a fixed number of locks, shared by the regions in turn, so that a device of any size costs the same.
 
 use std::num::NonZeroUsize;
@@ -28,8 +32,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::{IoError, Limits, Request, Target, WriteCache, range_within, within};
+use super::{Io, IoError, Limits, Payload, Request, Target, WriteCache, range_within, within};
 use crate::map::{AnonymousMap, page_size};
+use crate::payload::Channel;
+use crate::transfer::Transfer;
 use crate::units::{BlockSize, ByteRange, Bytes};
 
 /// What one lock covers. A multiple of every block and page size there is.
@@ -105,8 +111,22 @@ impl Mem {
     fn serve(&self, request: Request<'_>) -> Result<(), IoError> {
         let size = self.limits.size;
         match request {
-            Request::Read { offset, into } => self.read(range_within(offset, into.len(), size)?, into),
-            Request::Write { offset, from, .. } => self.write(range_within(offset, from.len(), size)?, from),
+            Request::Read { offset, into } => {
+                let range = range_within(offset, into.len(), size)?;
+                match into {
+                    Payload::Memory(mut memory) => self.read(range, memory.bytes()),
+                    Payload::Channel(channel) => self.give(range, &channel),
+                    Payload::Registered(_) => Err(IoError::Unsupported),
+                }
+            }
+            Request::Write { offset, from, .. } => {
+                let range = range_within(offset, from.len(), size)?;
+                match from {
+                    Payload::Memory(mut memory) => self.write(range, memory.bytes()),
+                    Payload::Channel(channel) => self.take(range, &channel),
+                    Payload::Registered(_) => Err(IoError::Unsupported),
+                }
+            }
             Request::Flush => Ok(()),
             Request::Discard { range } | Request::WriteZeroes { range, may_unmap: true } => {
                 self.release(within(range, size)?)
@@ -142,6 +162,34 @@ impl Mem {
             // there. This module never hands out references into the mapping, so `now` is elsewhere.
             unsafe { self.map.write(part.start, now) };
             rest = later;
+        }
+        Ok(())
+    }
+
+    /// `range` is inside the device and as long as the request.
+    fn give(&self, range: ByteRange, request: &Channel<'_>) -> Result<(), IoError> {
+        let mut at = 0;
+        for part in parts(range)? {
+            let len = part.len();
+            let _shared = self.lock_of(&part).shared();
+            // SAFETY: the part is inside one region, whose lock is held: nobody writes there, nor does this reference.
+            let bytes: &[u8] = unsafe { self.map.bytes(part) };
+            request.give(at, bytes).map_err(IoError::Backing)?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// `range` is inside the device and as long as the request.
+    fn take(&self, range: ByteRange, request: &Channel<'_>) -> Result<(), IoError> {
+        let mut at = 0;
+        for part in parts(range)? {
+            let len = part.len();
+            let _exclusive = self.lock_of(&part).exclusive();
+            // SAFETY: the part is inside one region, whose lock is held exclusively: nobody else reads or writes there.
+            let bytes = unsafe { self.map.stretch(part) };
+            request.take(at, bytes).map_err(IoError::Backing)?;
+            at += len;
         }
         Ok(())
     }
@@ -191,7 +239,11 @@ impl Target for Mem {
         self.limits
     }
 
-    async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {
+    fn transfers(&self) -> &'static [Transfer] {
+        &[Transfer::Copy, Transfer::UserCopy]
+    }
+
+    async fn handle(&self, _io: &Io<'_>, request: Request<'_>) -> Result<(), IoError> {
         self.serve(request)
     }
 }
@@ -206,6 +258,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::payload::Memory;
 
     fn mem(size: usize) -> Mem {
         Mem::new(Bytes::new(size as u64), BlockSize::B512, WriteCache::WriteThrough).unwrap()
@@ -215,7 +268,7 @@ mod tests {
         let mut bytes = vec![0xee; len];
         mem.serve(Request::Read {
             offset,
-            into: &mut bytes,
+            into: Payload::Memory(Memory::new(&mut bytes, None)),
         })
         .map(|()| bytes)
     }
@@ -223,7 +276,7 @@ mod tests {
     fn write(mem: &Mem, offset: u64, from: &[u8]) -> Result<(), IoError> {
         mem.serve(Request::Write {
             offset,
-            from,
+            from: Payload::Memory(Memory::new(&mut from.to_vec(), None)),
             fua: false,
         })
     }

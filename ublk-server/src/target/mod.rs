@@ -8,9 +8,10 @@
 //! - [`Target::handle`] is called from all queue threads at once, with any number of requests pending, in no particular
 //!   order. Requests may overlap; as on any disk, what overlapping requests in flight leave behind is one of them,
 //!   block by block.
-//! - Its future runs on the queue's thread, next to the requests of all other tags: it may wait (on that thread's
-//!   `io_uring`), but must not block. Operations on that ring may name the request's data: if the future is dropped before
-//!   it ended, the memory stays.
+//! - Its future runs on the queue's thread, next to the requests of all other tags: it may wait, for operations of the ring
+//!   it is handed ([`Io`]) and for nothing else, but must not block. Operations on that ring may name the request's data: if
+//!   the future is dropped before it ended, the memory stays.
+//! - The data of requests is where one of [`Target::transfers`] puts it, the same for all requests of a device.
 //! - An operation that [`Limits`] does not offer is not sent by the block layer. A target answers it nevertheless,
 //!   usually with [`IoError::Unsupported`].
 
@@ -21,16 +22,22 @@ mod volume;
 
 use std::future::Future;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use io_uring::types;
 use nix::errno::Errno;
 use thiserror::Error;
+use tracing::Instrument;
 
 pub use self::r#loop::{Loop, LoopError};
 pub use self::mem::{Mem, MemError};
 pub use self::null::Null;
 pub use self::volume::{Volume, VolumeError};
 use crate::identity::Identity;
+use crate::metrics::{QueueMetrics, Stage};
+pub use crate::payload::Payload;
+use crate::ring::Ring;
+use crate::transfer::Transfer;
 use crate::units::{BlockSize, ByteRange, Bytes};
 
 /// What a block device does to requests.
@@ -52,8 +59,36 @@ pub trait Target: Send + Sync + 'static {
         None
     }
 
+    /// How it can take data, best first.
+    fn transfers(&self) -> &'static [Transfer] {
+        &[Transfer::Copy]
+    }
+
     /// Carries out one request. `Ok` means all of it: there are no short reads or writes.
-    fn handle(&self, request: Request<'_>) -> impl Future<Output = Result<(), IoError>>;
+    fn handle(&self, io: &Io<'_>, request: Request<'_>) -> impl Future<Output = Result<(), IoError>>;
+}
+
+/// What a target works with.
+#[derive(Clone, Copy)]
+pub struct Io<'q> {
+    /// The ring of the queue.
+    pub(crate) ring: &'q Ring,
+    pub(crate) meter: &'q QueueMetrics,
+}
+
+impl Io<'_> {
+    /// Does a part of the work, and measures it.
+    pub(crate) async fn stage<R>(&self, stage: Stage, work: impl Future<Output = R>) -> R {
+        let began = Instant::now();
+        let result = if tracing::enabled!(target: "ublk::io", tracing::Level::TRACE) {
+            let span = tracing::trace_span!(target: "ublk::io", "stage", name = stage.name());
+            work.instrument(span).await
+        } else {
+            work.await
+        };
+        self.meter.stage_took(stage, began.elapsed());
+        result
+    }
 }
 
 /// What the first of [`Target::files`] is registered as; before it comes the channel to the driver.
@@ -86,21 +121,21 @@ pub enum WriteCache {
 }
 
 /// One request, checked against the driver's buffer but not against the size of the device.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Request<'b> {
     /// Fill `into` with what is at `offset`.
     Read {
         /// First byte on the device.
         offset: u64,
-        /// Where the data goes. Its old content is whatever earlier requests of the tag left there, zeros at first.
-        into: &'b mut [u8],
+        /// Where the data goes.
+        into: Payload<'b>,
     },
     /// Store `from` at `offset`.
     Write {
         /// First byte on the device.
         offset: u64,
         /// The data.
-        from: &'b [u8],
+        from: Payload<'b>,
         /// Whether the data must be durable before the request completes.
         fua: bool,
     },

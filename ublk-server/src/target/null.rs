@@ -2,10 +2,13 @@
 
 //! The target that does nothing: what remains of an I/O is the transport, which is what it measures.
 //!
-//! Writes are dropped and reads leave the tag's buffer as it is. Applications therefore read zeros or what was last
-//! written to the device under the same tag, but never other memory of the server, since buffers start as zeros.
+//! Writes are dropped and reads leave the request's data as it is. With [`Transfer::Copy`], the default, applications
+//! therefore read zeros or what was last written to the device under the same tag, but never other memory of the server,
+//! since buffers start as zeros. In the other ways they read what their own pages held, or, through the page cache, whatever
+//! the kernel's pages held, as with the kernel's `null_blk`: only for measuring.
 
-use super::{IoError, Limits, Request, Target, WriteCache, range_within, within};
+use super::{Io, IoError, Limits, Request, Target, WriteCache, range_within, within};
+use crate::transfer::Transfer;
 use crate::units::{BlockSize, Bytes};
 
 /// Completes everything, stores nothing.
@@ -50,7 +53,16 @@ impl Target for Null {
         self.limits
     }
 
-    async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {
+    fn transfers(&self) -> &'static [Transfer] {
+        &[
+            Transfer::Copy,
+            Transfer::UserCopy,
+            Transfer::ZeroCopy,
+            Transfer::ZeroCopyByHand,
+        ]
+    }
+
+    async fn handle(&self, _io: &Io<'_>, request: Request<'_>) -> Result<(), IoError> {
         self.check(&request)
     }
 }
@@ -58,6 +70,7 @@ impl Target for Null {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::{Memory, Payload};
     use crate::units::ByteRange;
 
     const SIZE: u64 = 1 << 20;
@@ -66,16 +79,17 @@ mod tests {
         Null::new(Bytes::new(SIZE), BlockSize::B512, WriteCache::WriteThrough)
     }
 
+    fn read(offset: u64, buffer: &mut [u8]) -> Result<(), IoError> {
+        null().check(&Request::Read {
+            offset,
+            into: Payload::Memory(Memory::new(buffer, None)),
+        })
+    }
+
     #[test]
     fn a_read_leaves_the_buffer_alone() {
         let mut buffer = [0x5a; 512];
-        assert_eq!(
-            null().check(&Request::Read {
-                offset: 0,
-                into: &mut buffer
-            }),
-            Ok(())
-        );
+        assert_eq!(read(0, &mut buffer), Ok(()));
         assert_eq!(buffer, [0x5a; 512]);
     }
 
@@ -88,17 +102,12 @@ mod tests {
             (SIZE - 511, Err(IoError::OutOfRange)),
             (SIZE, Err(IoError::OutOfRange)),
         ] {
-            assert_eq!(
-                null.check(&Request::Read {
-                    offset: start,
-                    into: &mut [0; 512]
-                }),
-                outcome
-            );
+            let mut buffer = [0; 512];
+            assert_eq!(read(start, &mut buffer), outcome);
             assert_eq!(
                 null.check(&Request::Write {
                     offset: start,
-                    from: &[0; 512],
+                    from: Payload::Memory(Memory::new(&mut buffer, None)),
                     fua: false
                 }),
                 outcome
@@ -112,13 +121,7 @@ mod tests {
                 outcome
             );
         }
-        assert_eq!(
-            null.check(&Request::Read {
-                offset: u64::MAX,
-                into: &mut [0; 512]
-            }),
-            Err(IoError::OutOfRange)
-        );
+        assert_eq!(read(u64::MAX, &mut [0; 512]), Err(IoError::OutOfRange));
         assert_eq!(null.check(&Request::Flush), Ok(()));
     }
 }

@@ -2,7 +2,9 @@
 
 //! `vexfs-ublkd` with the real ublk driver, inside a lab machine.
 
+mod cost;
 mod looped;
+mod modes;
 mod recovery;
 mod server;
 mod volume;

@@ -5,7 +5,8 @@
 //! # Contract
 //!
 //! - The file is locked as the engine's disks are: no second server, pool or mount can have it.
-//! - Every request becomes operations on the queue's ring, on a registered file. Nothing blocks or allocates per request.
+//! - Every request becomes operations on the queue's ring, on a registered file, between it and the application's own pages
+//!   where the driver can do that. Nothing blocks or allocates per request.
 //! - A short read or write is continued. One that makes no progress is EIO: somebody cut the file short.
 //! - FUA is `RWF_DSYNC`, a flush is `fdatasync`. After a sync failed once, flushes fail for ever: the kernel has marked
 //!   the pages clean, and a second attempt would succeed without having written them.
@@ -23,9 +24,10 @@ use nix::libc;
 use vexfs::disk::FileDisk;
 
 pub use self::open::LoopError;
-use super::{FIRST_FILE, IoError, Limits, Request, Target, range_within, within};
+use super::{FIRST_FILE, Io, IoError, Limits, Payload, Request, Target, range_within, within};
 use crate::identity::Identity;
-use crate::ring;
+use crate::ring::Transfer as Moving;
+use crate::transfer::Transfer;
 use crate::units::ByteRange;
 
 /// See the module's text.
@@ -60,18 +62,20 @@ impl Zeros {
 }
 
 impl Loop {
-    async fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), IoError> {
+    async fn read(&self, io: &Io<'_>, offset: u64, mut into: Payload<'_>) -> Result<(), IoError> {
         range_within(offset, into.len(), self.limits.size)?;
+        let span = into.span().ok_or(IoError::Unsupported)?;
         // SAFETY: the memory is the request's, which outlives the operation (`Target`), and borrowed by this future.
-        let read = unsafe { ring::read(FIRST_FILE, offset, into) }.await;
+        let read = unsafe { io.ring.transfer(Moving::read(FIRST_FILE, offset, span)) }.await;
         read.map_err(IoError::Backing)
     }
 
-    async fn write(&self, offset: u64, from: &[u8], fua: bool) -> Result<(), IoError> {
+    async fn write(&self, io: &Io<'_>, offset: u64, mut from: Payload<'_>, fua: bool) -> Result<(), IoError> {
         range_within(offset, from.len(), self.limits.size)?;
         let flags = if fua { libc::RWF_DSYNC } else { 0 };
+        let span = from.span().ok_or(IoError::Unsupported)?;
         // SAFETY: the memory is the request's, which outlives the operation (`Target`), and borrowed by this future.
-        let written = unsafe { ring::write(FIRST_FILE, offset, from, flags) }.await;
+        let written = unsafe { io.ring.transfer(Moving::write(FIRST_FILE, offset, span, flags)) }.await;
         if fua && written.is_err() {
             // It may have been the sync that failed, and taken with it the news of earlier writes.
             self.sync_failed.store(true, Ordering::Release);
@@ -79,7 +83,7 @@ impl Loop {
         written.map_err(IoError::Backing)
     }
 
-    async fn flush(&self) -> Result<(), IoError> {
+    async fn flush(&self, io: &Io<'_>) -> Result<(), IoError> {
         if self.sync_failed.load(Ordering::Acquire) {
             return Err(IoError::Backing(Errno::EIO));
         }
@@ -87,14 +91,14 @@ impl Loop {
             .flags(types::FsyncFlags::DATASYNC)
             .build();
         // SAFETY: the operation names no memory.
-        let result = unsafe { ring::attempt(&entry) }.await;
+        let result = unsafe { io.ring.attempt(&entry) }.await;
         if result.is_err() {
             self.sync_failed.store(true, Ordering::Release);
         }
         result.map(drop).map_err(IoError::Backing)
     }
 
-    async fn zero(&self, range: ByteRange, how: Zeros) -> Result<(), IoError> {
+    async fn zero(&self, io: &Io<'_>, range: ByteRange, how: Zeros) -> Result<(), IoError> {
         let range = within(range, self.limits.size)?;
         if range.is_empty() {
             return Ok(());
@@ -104,7 +108,7 @@ impl Loop {
             .mode(how.mode())
             .build();
         // SAFETY: the operation names no memory.
-        let zeroed = unsafe { ring::attempt(&entry) }.await;
+        let zeroed = unsafe { io.ring.attempt(&entry) }.await;
         zeroed.map(drop).map_err(IoError::Backing)
     }
 }
@@ -126,15 +130,19 @@ impl Target for Loop {
         Some(self.identity)
     }
 
-    async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {
+    fn transfers(&self) -> &'static [Transfer] {
+        &[Transfer::ZeroCopy, Transfer::Copy, Transfer::ZeroCopyByHand]
+    }
+
+    async fn handle(&self, io: &Io<'_>, request: Request<'_>) -> Result<(), IoError> {
         match request {
-            Request::Read { offset, into } => self.read(offset, into).await,
-            Request::Write { offset, from, fua } => self.write(offset, from, fua).await,
-            Request::Flush => self.flush().await,
-            Request::Discard { range } => self.zero(range, Zeros::Hole).await,
+            Request::Read { offset, into } => self.read(io, offset, into).await,
+            Request::Write { offset, from, fua } => self.write(io, offset, from, fua).await,
+            Request::Flush => self.flush(io).await,
+            Request::Discard { range } => self.zero(io, range, Zeros::Hole).await,
             Request::WriteZeroes { range, may_unmap } => {
                 let how = if may_unmap { Zeros::Hole } else { Zeros::Kept };
-                self.zero(range, how).await
+                self.zero(io, range, how).await
             }
         }
     }

@@ -25,10 +25,12 @@ use vexfs::pool::Descriptor;
 use vexfs::units::Ino;
 
 pub use self::open::VolumeError;
-use super::{FIRST_FILE, IoError, Limits, Request, Target, range_within, within};
+use super::{FIRST_FILE, Io, IoError, Limits, Payload, Request, Target, range_within, within};
 use crate::helpers::Helpers;
 use crate::identity::Identity;
-use crate::ring::{self, Pinned};
+use crate::metrics::Stage;
+use crate::payload::{Memory, Registration, Span};
+use crate::ring::{Pinned, Transfer};
 use crate::units::ByteRange;
 
 /// How often a read is planned anew when others change the same blocks.
@@ -53,41 +55,47 @@ impl Volume {
         self.fs.clone()
     }
 
-    async fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+    async fn read(&self, io: &Io<'_>, offset: u64, into: &mut Memory<'_>) -> Result<(), Error> {
+        let length = into.bytes().len();
         for _ in 0..ATTEMPTS {
-            let mut plan = Pinned::new(self.fs.plan_read(self.ino, offset, into.len())?);
-            let fetched = if plan.length() == into.len() {
-                self.fetch(&mut plan, into).await
+            let plan = io.stage(Stage::Plan, async { self.fs.plan_read(self.ino, offset, length) });
+            let mut plan = Pinned::new(plan.await?);
+            let fetched = if plan.length() == length {
+                io.stage(Stage::Transfer, self.fetch(io, &mut plan, into)).await
             } else {
                 // Somebody cut the file short.
                 Err(vexfs::error::Errno::NoSuchRange.into())
             };
             let plan = plan.release();
-            if self.fs.finish_read(&plan, into, fetched)? {
+            let finish = async { self.fs.finish_read(&plan, into.bytes(), fetched) };
+            if io.stage(Stage::Commit, finish).await? {
                 return Ok(());
             }
         }
         Err(vexfs::error::Errno::Busy.into())
     }
 
-    async fn fetch(&self, plan: &mut Pinned<ReadPlan>, into: &mut [u8]) -> Result<(), Error> {
-        for (at, bytes) in plan.transfers(into) {
-            let length = bytes.len();
-            // SAFETY: the memory is the request's, which outlives the operation (`Target`), or the plan's, which is
-            // pinned; both are borrowed by this future.
-            let read = unsafe { ring::read(FIRST_FILE, at, bytes) }.await;
-            read.map_err(|errno| IoFailure::new(format_args!("read of {length} bytes at byte {at}"), errno.into()))?;
-        }
-        Ok(())
+    async fn fetch(&self, io: &Io<'_>, plan: &mut Pinned<ReadPlan>, into: &mut Memory<'_>) -> Result<(), Error> {
+        let registered = into.registration();
+        let transfers = plan
+            .transfers(into.bytes())
+            .map(|(at, bytes)| Transfer::read(FIRST_FILE, at, Span::of(bytes, registered)));
+        // SAFETY: the memory is the request's, which outlives the operations (`Target`), or the plan's, which is pinned;
+        // both are borrowed by this future.
+        let read = unsafe { io.ring.transfer_all(transfers) }.await;
+        read.map_err(|errno| IoFailure::new("read of a volume's blocks", errno.into()))
     }
 
-    async fn write(&self, offset: u64, from: &[u8]) -> Result<(), Error> {
+    async fn write(&self, io: &Io<'_>, offset: u64, from: &mut Memory<'_>) -> Result<(), Error> {
+        let registered = from.registration();
+        let from: &[u8] = from.bytes();
         let mut done = 0;
         while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset + done as u64;
-            done += match self.fs.plan_write(self.ino, at, rest, now(), Patience::Refuse) {
-                Ok(plan) => self.write_planned(plan, rest).await?,
-                Err(Error::Posix(vexfs::error::Errno::WouldWait)) => self.write_patiently(at, rest).await?,
+            let plan = async { self.fs.plan_write(self.ino, at, rest, now(), Patience::Refuse) };
+            done += match io.stage(Stage::Plan, plan).await {
+                Ok(plan) => self.write_planned(io, plan, rest, registered).await?,
+                Err(Error::Posix(vexfs::error::Errno::WouldWait)) => self.write_patiently(io, at, rest).await?,
                 Err(error) => return Err(error),
             };
         }
@@ -95,68 +103,82 @@ impl Volume {
     }
 
     /// Writes what a plan covers; returns how many bytes that is.
-    async fn write_planned(&self, plan: WritePlan, content: &[u8]) -> Result<usize, Error> {
+    async fn write_planned(
+        &self,
+        io: &Io<'_>,
+        plan: WritePlan,
+        content: &[u8],
+        registered: Option<Registration>,
+    ) -> Result<usize, Error> {
         let plan = Pinned::new(plan);
-        let stored = self.store(&plan, content).await;
-        if let Err(error) = stored {
+        let stored = self.store(io, &plan, content, registered);
+        if let Err(error) = io.stage(Stage::Transfer, stored).await {
             self.fs.abandon_write(plan.release());
             return Err(error);
         }
-        let mut plan = plan.release();
+        let plan = plan.release();
         let length = plan.length();
-        let committed = match self.fs.commit_write(&mut plan, Patience::Refuse) {
-            Err(Error::Posix(vexfs::error::Errno::WouldWait)) => {
-                let fs = self.fs.clone();
-                let commit = move || fs.commit_write(&mut plan, Patience::Wait);
-                // SAFETY: the job owns all it uses.
-                unsafe { self.helpers.run(commit) }.await.map_err(no_helper)??
-            }
-            committed => committed?,
-        };
         // Whole blocks are never planned again.
-        if committed {
+        if io.stage(Stage::Commit, self.commit(io, plan)).await? {
             Ok(length)
         } else {
             Err(vexfs::error::Errno::Busy.into())
         }
     }
 
-    async fn store(&self, plan: &Pinned<WritePlan>, content: &[u8]) -> Result<(), Error> {
-        for (at, bytes) in plan.transfers(content) {
-            self.descriptor.check_owned()?;
-            // SAFETY: the memory is the request's, which outlives the operation (`Target`), or the plan's, which is
-            // pinned; nobody changes either.
-            let written = unsafe { ring::write(FIRST_FILE, at, bytes, 0) }.await;
-            let what = format_args!("write of {} bytes at byte {at}", bytes.len());
-            written.map_err(|errno| IoFailure::new(what, errno.into()))?;
+    async fn commit(&self, io: &Io<'_>, mut plan: WritePlan) -> Result<bool, Error> {
+        match self.fs.commit_write(&mut plan, Patience::Refuse) {
+            Err(Error::Posix(vexfs::error::Errno::WouldWait)) => {
+                let fs = self.fs.clone();
+                let commit = move || fs.commit_write(&mut plan, Patience::Wait);
+                // SAFETY: the job owns all it uses.
+                unsafe { self.helpers.run(io.ring, commit) }.await.map_err(no_helper)?
+            }
+            committed => committed,
         }
-        Ok(())
+    }
+
+    async fn store(
+        &self,
+        io: &Io<'_>,
+        plan: &Pinned<WritePlan>,
+        content: &[u8],
+        registered: Option<Registration>,
+    ) -> Result<(), Error> {
+        self.descriptor.check_owned()?;
+        let transfers = plan
+            .transfers(content)
+            .map(|(at, bytes)| Transfer::write(FIRST_FILE, at, Span::from(bytes, registered), 0));
+        // SAFETY: the memory is the request's, which outlives the operations (`Target`), or the plan's, which is pinned;
+        // nobody changes either.
+        let written = unsafe { io.ring.transfer_all(transfers) }.await;
+        written.map_err(|errno| IoFailure::new("write of a volume's blocks", errno.into()))
     }
 
     /// Writes on a helper thread, which may wait for what makes room.
-    async fn write_patiently(&self, at: u64, from: &[u8]) -> Result<usize, Error> {
+    async fn write_patiently(&self, io: &Io<'_>, at: u64, from: &[u8]) -> Result<usize, Error> {
         let (fs, ino) = (self.fs.clone(), self.ino);
         let write = move || fs.write(ino, at, from, now());
         // SAFETY: the memory is the request's, which outlives the job (`Target`), and borrowed by this future.
-        unsafe { self.helpers.run(write) }.await.map_err(no_helper)?
+        unsafe { self.helpers.run(io.ring, write) }.await.map_err(no_helper)?
     }
 
-    async fn flush(&self) -> Result<(), Error> {
+    async fn flush(&self, io: &Io<'_>) -> Result<(), Error> {
         let fs = self.fs.clone();
         // SAFETY: the job owns all it uses.
-        unsafe { self.helpers.run(move || fs.flush()) }
+        unsafe { self.helpers.run(io.ring, move || fs.flush()) }
             .await
             .map_err(no_helper)?
     }
 
-    async fn change_range(&self, mode: Preallocation, range: ByteRange) -> Result<(), Error> {
+    async fn change_range(&self, io: &Io<'_>, mode: Preallocation, range: ByteRange) -> Result<(), Error> {
         if range.is_empty() {
             return Ok(());
         }
         let (fs, ino) = (self.fs.clone(), self.ino);
         let change = move || fs.preallocate(ino, mode, range.start(), range.len(), now());
         // SAFETY: the job owns all it uses.
-        unsafe { self.helpers.run(change) }.await.map_err(no_helper)?
+        unsafe { self.helpers.run(io.ring, change) }.await.map_err(no_helper)?
     }
 
     /// Tells the log what is no ordinary answer of a disk, and the block layer the errno.
@@ -168,6 +190,14 @@ impl Volume {
             tracing::error!("{}: {what} at byte {offset}: {error}", self.name);
         }
         IoError::Backing(errno)
+    }
+}
+
+/// Checksums are made of bytes, so these must be at hand.
+fn memory(payload: Payload<'_>) -> Result<Memory<'_>, IoError> {
+    match payload {
+        Payload::Memory(memory) => Ok(memory),
+        Payload::Channel(_) | Payload::Registered(_) => Err(IoError::Unsupported),
     }
 }
 
@@ -198,21 +228,23 @@ impl Target for Volume {
         Some(self.identity)
     }
 
-    async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {
+    async fn handle(&self, io: &Io<'_>, request: Request<'_>) -> Result<(), IoError> {
         let size = self.limits.size;
         let (what, offset, result) = match request {
             Request::Read { offset, into } => {
                 range_within(offset, into.len(), size)?;
-                ("reading", offset, self.read(offset, into).await)
+                let mut into = memory(into)?;
+                ("reading", offset, self.read(io, offset, &mut into).await)
             }
             Request::Write { offset, from, .. } => {
                 range_within(offset, from.len(), size)?;
-                ("writing", offset, self.write(offset, from).await)
+                let mut from = memory(from)?;
+                ("writing", offset, self.write(io, offset, &mut from).await)
             }
-            Request::Flush => ("flushing", 0, self.flush().await),
+            Request::Flush => ("flushing", 0, self.flush(io).await),
             Request::Discard { range } | Request::WriteZeroes { range, may_unmap: true } => {
                 let range = within(range, size)?;
-                let result = self.change_range(Preallocation::Punch, range).await;
+                let result = self.change_range(io, Preallocation::Punch, range).await;
                 ("discarding", range.start(), result)
             }
             Request::WriteZeroes {
@@ -220,7 +252,9 @@ impl Target for Volume {
                 may_unmap: false,
             } => {
                 let range = within(range, size)?;
-                let result = self.change_range(Preallocation::Zero { keep_size: true }, range).await;
+                let result = self
+                    .change_range(io, Preallocation::Zero { keep_size: true }, range)
+                    .await;
                 ("zeroing", range.start(), result)
             }
         };

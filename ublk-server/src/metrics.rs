@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What a device counts and measures about itself.
+//!
+//! # Contract
+//!
+//! - A thread of a queue writes to a [`QueueMetrics`] of its own: its counters share one cache line that nobody else
+//!   writes, and are changed without atomic read-modify-write. Anybody may read at any time.
+//! - A time is that from the turn in which the request was taken from the ring to the one in which its answer is handed to
+//!   the driver. Clocks are read per turn, not per request; times of stages are read per stage.
+//! - A [`DeviceSnapshot`] is taken number by number while work goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use libublk::sys;
+use vexfs::metrics::{Distribution, Histogram, Kind, Metric, Value, text};
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Data to the application.
+    Read,
+    /// Data from the application.
+    Write,
+    /// Make writes durable.
+    Flush,
+    /// Give space up.
+    Discard,
+    /// Write zeros without sending them, and whatever else the driver may think of.
+    WriteZeroes,
+}
+
+impl Operation {
+    /// All of them, by number.
+    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes];
+
+    /// As labels say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+            Self::WriteZeroes => "write_zeroes",
+        }
+    }
+
+    pub(crate) const fn of(desc: &sys::ublksrv_io_desc) -> Self {
+        match desc.op_flags & 0xff {
+            sys::UBLK_IO_OP_READ => Self::Read,
+            sys::UBLK_IO_OP_WRITE => Self::Write,
+            sys::UBLK_IO_OP_FLUSH => Self::Flush,
+            sys::UBLK_IO_OP_DISCARD => Self::Discard,
+            _ => Self::WriteZeroes,
+        }
+    }
+}
+
+/// A part of the work on a request, where a target has parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Finding out where bytes are or go.
+    Plan,
+    /// Moving them.
+    Transfer,
+    /// Verifying what was read, or making what was written the file's.
+    Commit,
+}
+
+impl Stage {
+    /// All of them, by number.
+    pub const ALL: [Self; 3] = [Self::Plan, Self::Transfer, Self::Commit];
+
+    /// As labels say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Transfer => "transfer",
+            Self::Commit => "commit",
+        }
+    }
+}
+
+/// What a thread of a queue records.
+#[derive(Debug)]
+pub struct QueueMetrics {
+    queue: u16,
+    tally: Tally,
+    times: [Histogram; Operation::ALL.len()],
+    stages: [Histogram; Stage::ALL.len()],
+}
+
+/// One cache line, written by one thread.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Tally {
+    answered: [AtomicU64; Operation::ALL.len()],
+    /// Read, written.
+    bytes: [AtomicU64; 2],
+    errors: AtomicU32,
+    in_flight: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Tally>() == 64);
+
+/// Adds where nobody else does.
+macro_rules! add {
+    ($place:expr, $count:expr) => {{
+        let place = &$place;
+        place.store(place.load(Relaxed).wrapping_add($count), Relaxed);
+    }};
+}
+
+impl QueueMetrics {
+    pub(crate) fn new(queue: u16) -> Self {
+        Self {
+            queue,
+            tally: Tally::default(),
+            times: Default::default(),
+            stages: Default::default(),
+        }
+    }
+
+    /// A request was taken from the ring.
+    pub(crate) fn begins(&self) {
+        add!(self.tally.in_flight, 1);
+    }
+
+    /// It has an answer: bytes, or a negated errno.
+    #[expect(clippy::indexing_slicing, reason = "an array with a place for each")]
+    pub(crate) fn ends(&self, operation: Operation, result: i32) {
+        let tally = &self.tally;
+        add!(tally.answered[operation as usize], 1);
+        add!(tally.in_flight, u32::MAX);
+        match (u64::try_from(result), operation) {
+            (Ok(bytes), Operation::Read) => add!(tally.bytes[0], bytes),
+            (Ok(bytes), Operation::Write) => add!(tally.bytes[1], bytes),
+            (Ok(_), _) => {}
+            (Err(_), _) => add!(tally.errors, 1),
+        }
+    }
+
+    /// Its answer goes out after this time.
+    #[expect(clippy::indexing_slicing, reason = "an array with a place for each")]
+    pub(crate) fn took(&self, operation: Operation, time: Duration) {
+        self.times[operation as usize].record(time);
+    }
+
+    /// A part of it has ended.
+    #[expect(clippy::indexing_slicing, reason = "an array with a place for each")]
+    pub(crate) fn stage_took(&self, stage: Stage, time: Duration) {
+        self.stages[stage as usize].record(time);
+    }
+
+    fn snapshot(&self) -> QueueSnapshot {
+        let tally = &self.tally;
+        QueueSnapshot {
+            queue: self.queue,
+            answered: tally.answered.each_ref().map(|count| count.load(Relaxed)),
+            bytes: tally.bytes.each_ref().map(|count| count.load(Relaxed)),
+            errors: tally.errors.load(Relaxed),
+            in_flight: tally.in_flight.load(Relaxed),
+            times: self.times.each_ref().map(Histogram::snapshot),
+            stages: self.stages.each_ref().map(Histogram::snapshot),
+        }
+    }
+}
+
+/// The metrics of a device: share it with whoever wants to look.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceMetrics(Vec<Arc<QueueMetrics>>);
+
+impl DeviceMetrics {
+    pub(crate) fn add(&mut self, queue: Arc<QueueMetrics>) {
+        self.0.push(queue);
+    }
+
+    /// Everything up to now.
+    pub fn snapshot(&self) -> DeviceSnapshot {
+        DeviceSnapshot {
+            queues: self.0.iter().map(|queue| queue.snapshot()).collect(),
+        }
+    }
+}
+
+/// What a device had recorded at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSnapshot {
+    /// One per thread of a queue.
+    pub queues: Vec<QueueSnapshot>,
+}
+
+/// What a thread of a queue had recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSnapshot {
+    /// The number of the queue.
+    pub queue: u16,
+    /// Requests answered, in the order of [`Operation::ALL`].
+    pub answered: [u64; Operation::ALL.len()],
+    /// Bytes read and written.
+    pub bytes: [u64; 2],
+    /// Answers that were errors.
+    pub errors: u32,
+    /// Requests without an answer yet.
+    pub in_flight: u32,
+    /// Times to the answer, in the order of [`Operation::ALL`].
+    pub times: [Distribution; Operation::ALL.len()],
+    /// Times of stages, in the order of [`Stage::ALL`].
+    pub stages: [Distribution; Stage::ALL.len()],
+}
+
+impl DeviceSnapshot {
+    /// The metrics, in the order of the documentation.
+    pub fn metrics(&self) -> Vec<Metric> {
+        vec![
+            self.per_queue("requests_total", Kind::Counter, "Requests answered", |queue| {
+                let counts = Operation::ALL.iter().zip(queue.answered);
+                counts
+                    .map(|(operation, count)| (vec![("operation", operation.name())], Value::Count(count)))
+                    .collect()
+            }),
+            self.per_queue("bytes_total", Kind::Counter, "Bytes read and written", |queue| {
+                let [read, written] = queue.bytes;
+                let of = |name, bytes| (vec![("operation", name)], Value::Count(bytes));
+                vec![of("read", read), of("write", written)]
+            }),
+            self.per_queue(
+                "errors_total",
+                Kind::Counter,
+                "Requests answered with an error",
+                |queue| vec![(Vec::new(), Value::Count(queue.errors.into()))],
+            ),
+            self.per_queue("in_flight", Kind::Gauge, "Requests without an answer yet", |queue| {
+                vec![(Vec::new(), Value::Count(queue.in_flight.into()))]
+            }),
+            // Of all queues together: a histogram has many lines.
+            Self::times(
+                "request_seconds",
+                "Time from taking a request to handing over its answer",
+                "operation",
+                Operation::ALL.iter().zip(0..).map(|(operation, index)| {
+                    let times = self.queues.iter().filter_map(move |queue| queue.times.get(index));
+                    (operation.name(), merged(times))
+                }),
+            ),
+            Self::times(
+                "stage_seconds",
+                "Time of the parts of a request, of targets that have parts",
+                "stage",
+                Stage::ALL.iter().zip(0..).map(|(stage, index)| {
+                    let times = self.queues.iter().filter_map(move |queue| queue.stages.get(index));
+                    (stage.name(), merged(times))
+                }),
+            ),
+        ]
+    }
+
+    /// The same as text for Prometheus; every series gets the labels.
+    pub fn text(&self, labels: &[(&str, &str)]) -> String {
+        text::render(&self.metrics(), labels)
+    }
+
+    fn per_queue(
+        &self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        values: impl Fn(&QueueSnapshot) -> Vec<(Vec<(&'static str, &'static str)>, Value)>,
+    ) -> Metric {
+        let mut metric = Metric::new(format!("vexfs_ublk_{name}"), kind, help);
+        for (thread, queue) in self.queues.iter().enumerate() {
+            for (more, value) in values(queue) {
+                let own = [("queue", queue.queue.to_string()), ("thread", thread.to_string())];
+                let more = more.into_iter().map(|(label, text)| (label, text.to_owned()));
+                metric = metric.labelled(own.into_iter().chain(more).collect(), value);
+            }
+        }
+        metric
+    }
+
+    fn times(
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl Iterator<Item = (&'static str, Distribution)>,
+    ) -> Metric {
+        let metric = Metric::new(format!("vexfs_ublk_{name}"), Kind::Histogram, help);
+        values.fold(metric, |metric, (which, times)| {
+            metric.labelled(vec![(label, which.to_owned())], Value::Times(Box::new(times)))
+        })
+    }
+}
+
+fn merged<'a>(times: impl Iterator<Item = &'a Distribution>) -> Distribution {
+    times.fold(Distribution::default(), |mut all, times| {
+        all.merge(times);
+        all
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_is_in_flight_until_it_ends() {
+        let queue = Arc::new(QueueMetrics::new(3));
+        let mut device = DeviceMetrics::default();
+        device.add(Arc::clone(&queue));
+        for _ in 0..3 {
+            queue.begins();
+        }
+        queue.ends(Operation::Read, 4096);
+        queue.ends(Operation::Write, -5);
+        let found = device.snapshot();
+        let queue = &found.queues[0];
+        assert_eq!((queue.in_flight, queue.errors, queue.bytes), (1, 1, [4096, 0]));
+        assert_eq!(queue.answered, [1, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_text_has_every_queue_and_the_times_of_all_of_them() {
+        let mut device = DeviceMetrics::default();
+        for number in 0..2 {
+            let queue = Arc::new(QueueMetrics::new(number));
+            queue.begins();
+            queue.ends(Operation::Flush, 0);
+            queue.took(Operation::Flush, Duration::from_micros(5));
+            queue.stage_took(Stage::Plan, Duration::from_micros(1));
+            device.add(queue);
+        }
+        let text = device.snapshot().text(&[("device", "/dev/ublkb7")]);
+        for line in [
+            "vexfs_ublk_requests_total{device=\"/dev/ublkb7\",queue=\"1\",thread=\"1\",operation=\"flush\"} 1",
+            "vexfs_ublk_in_flight{device=\"/dev/ublkb7\",queue=\"0\",thread=\"0\"} 0",
+            "vexfs_ublk_request_seconds_count{device=\"/dev/ublkb7\",operation=\"flush\"} 2",
+            "vexfs_ublk_stage_seconds_count{device=\"/dev/ublkb7\",stage=\"plan\"} 2",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One hardware queue, or a share of one: a thread, its ring, and a task for each tag.
+//!
+//! # The life of a tag
+//!
+//! 1. *Fetch*: hand the driver the tag's buffer, if it has one, and wait for the first request.
+//! 2. Take the buffer back, decode the request, let the target handle it.
+//! 3. *Answer*: hand the buffer back with the outcome, and wait for the next request. Go to 2.
+//!
+//! `ENODEV` is the end: the device was stopped, and there was no request in this tag.
+//!
+//! # A turn of the thread
+//!
+//! One system call submits what all tasks have queued, and waits. Then every task that has something to go on with runs
+//! until it waits again. Nothing is allocated in a turn, no clock is read but once when it begins and once before it ends,
+//! and no lock is taken; what targets do may be another matter.
+//!
+//! # Order of destruction
+//!
+//! Tasks borrow the ring, so they are dropped first. When the loop ends early, dropping a task that waits for the driver or
+//! an operation of its target leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the
+//! driver give up the requests that were out.
+
+mod batch;
+mod commands;
+mod descriptors;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use libublk::io::UblkDev;
+use libublk::sys;
+use nix::errno::Errno;
+use nix::libc;
+use tracing::{Instrument, Level};
+
+use self::batch::Batch;
+use self::commands::{Commands, Place, Single, is_unregistered, register};
+use self::descriptors::Descriptors;
+use crate::buffer::{BusyBuffer, LentBuffer, TagBuffer};
+use crate::error::QueueError;
+use crate::metrics::{Operation, QueueMetrics};
+use crate::payload::{Channel, Memory, Payload, Registered, Registration};
+use crate::request::{completion, decode};
+use crate::ring::{Ring, Task};
+use crate::target::{Io, IoError, Request, Target};
+use crate::transfer::{Delivery, Mode, Transfer};
+use crate::units::Bytes;
+
+/// So much of each tag's buffer is registered with the ring, where targets use the ring: registered memory is taken from
+/// the machine at once and for good, and larger requests gain little by it.
+const REGISTERED: usize = 64 << 10;
+
+/// Which queue, and which of its threads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) queue: u16,
+    pub(crate) thread: u16,
+    /// Threads of the queue: each has every so many-th tag, since neighbours are busy at the same time.
+    pub(crate) threads: u16,
+}
+
+impl Part {
+    fn tags(self, depth: u16) -> impl Iterator<Item = u16> + Clone {
+        (self.thread..depth).step_by(self.threads.max(1).into())
+    }
+}
+
+/// Serves a part of `device` until the device is stopped. Calls `ready` when the driver has accepted all fetches, which is
+/// what it wants to see of every queue before it starts the device.
+pub(crate) fn serve<T: Target>(
+    device: &UblkDev,
+    part: Part,
+    mode: Mode,
+    target: &T,
+    meter: &QueueMetrics,
+    ready: impl FnOnce(),
+) -> Result<(), QueueError> {
+    let depth = device.dev_info.queue_depth;
+    let tags: Vec<u16> = part.tags(depth).collect();
+    let ring = Ring::new(u16::try_from(tags.len()).unwrap_or(u16::MAX)).map_err(QueueError::Ring)?;
+    // SAFETY: the device owns the file and outlives the queue.
+    let channel = unsafe { BorrowedFd::borrow_raw(device.tgt.fds[0]) };
+    let descriptors = Descriptors::map(channel, part.queue, depth).map_err(QueueError::Map)?;
+    let files = target.files();
+    let registered: Vec<_> = [channel].iter().chain(&files).map(AsRawFd::as_raw_fd).collect();
+    let registering = |what| move |errno| QueueError::Register { what, errno };
+    ring.register(|ring| ring.register_files(&registered))
+        .map_err(registering("files"))?;
+    let seats = match mode.transfer {
+        Transfer::Copy => seats_with_buffers(device, &ring, &tags, !files.is_empty())?,
+        Transfer::UserCopy => tags.iter().map(|&tag| Seat::without_buffer(tag)).collect(),
+        Transfer::ZeroCopy | Transfer::ZeroCopyByHand => {
+            ring.register(|ring| ring.register_buffers_sparse(depth.into()))
+                .map_err(registering("a table of buffers"))?;
+            tags.iter().map(|&tag| Seat::without_buffer(tag)).collect()
+        }
+    };
+    let commands = match mode.delivery {
+        Delivery::Single => Commands::Single(Single {
+            ring: &ring,
+            queue: part.queue,
+        }),
+        Delivery::Batch => {
+            let place = Place::of(mode.transfer, 0);
+            let batch = Batch::new(&ring, part.queue, depth, place).map_err(registering("buffers for tags"))?;
+            Commands::Batch(Box::new(batch))
+        }
+    };
+    let queue = Queue {
+        ring: &ring,
+        commands,
+        descriptors,
+        channel,
+        number: part.queue,
+        transfer: mode.transfer,
+        target,
+        meter,
+        now: Cell::new(Instant::now()),
+        answered: RefCell::new(Vec::with_capacity(tags.len())),
+    };
+    queue.run(seats, || {
+        device.notify_buffer_registration_complete(false);
+        ready();
+    })?;
+    if let Commands::Batch(batch) = queue.commands {
+        batch.release();
+    }
+    Ok(())
+}
+
+/// What a tag's task begins with.
+struct Seat {
+    tag: u16,
+    buffer: Option<TagBuffer>,
+    registered: Option<Registration>,
+}
+
+impl Seat {
+    const fn without_buffer(tag: u16) -> Self {
+        Self {
+            tag,
+            buffer: None,
+            registered: None,
+        }
+    }
+}
+
+fn seats_with_buffers(device: &UblkDev, ring: &Ring, tags: &[u16], uses_ring: bool) -> Result<Vec<Seat>, QueueError> {
+    let len = usize::try_from(device.dev_info.max_io_buf_bytes).unwrap_or(usize::MAX);
+    let error = |errno| QueueError::Buffer {
+        size: Bytes::new(len as u64),
+        errno,
+    };
+    let size = NonZeroUsize::new(len).ok_or_else(|| error(Errno::EINVAL))?;
+    let buffers: Result<Vec<_>, _> = tags.iter().map(|_| TagBuffer::new(size).map_err(error)).collect();
+    let buffers = buffers?;
+    let part = |buffer: &TagBuffer| libc::iovec {
+        iov_base: buffer.address().cast(),
+        iov_len: len.min(REGISTERED),
+    };
+    let parts: Vec<_> = buffers.iter().map(part).collect();
+    // SAFETY: the ring holds the pages themselves, so that it could not touch others if these were unmapped.
+    let registering = |ring: &io_uring::Submitter<'_>| unsafe { ring.register_buffers(&parts) };
+    let registered = uses_ring
+        && match ring.register(registering) {
+            Ok(()) => true,
+            Err(errno) => {
+                // Nothing depends on it but a little time; RLIMIT_MEMLOCK bounds it for all but root.
+                tracing::info!("buffers are not registered: {errno}");
+                false
+            }
+        };
+    let seats = tags.iter().zip(buffers).zip(0..).map(|((&tag, buffer), index)| Seat {
+        tag,
+        registered: registered.then(|| Registration {
+            index,
+            start: buffer.address().addr(),
+            len: len.min(REGISTERED),
+        }),
+        buffer: Some(buffer),
+    });
+    Ok(seats.collect())
+}
+
+impl Place {
+    /// Of a buffer at an address, if there is one in this way of moving data.
+    const fn of(transfer: Transfer, address: u64) -> Self {
+        match transfer {
+            Transfer::Copy => Self::Address(address),
+            Transfer::UserCopy | Transfer::ZeroCopyByHand => Self::None,
+            Transfer::ZeroCopy => Self::Registered,
+        }
+    }
+}
+
+/// What the tasks of a thread share.
+struct Queue<'a, T> {
+    ring: &'a Ring,
+    commands: Commands<'a>,
+    descriptors: Descriptors,
+    channel: BorrowedFd<'a>,
+    number: u16,
+    transfer: Transfer,
+    target: &'a T,
+    meter: &'a QueueMetrics,
+    /// When this turn began, and so when its requests arrived.
+    now: Cell<Instant>,
+    /// Requests answered in this turn.
+    answered: RefCell<Vec<(Operation, Instant)>>,
+}
+
+impl<T: Target> Queue<'_, T> {
+    fn run(&self, seats: Vec<Seat>, ready: impl FnOnce()) -> Result<(), QueueError> {
+        let mut tasks = Tasks {
+            running: seats.len(),
+            tasks: seats
+                .into_iter()
+                .map(|seat| Some(Box::pin(self.serve_tag(seat))))
+                .collect(),
+        };
+        // Submit the fetches without waiting for requests. Those the driver does not accept complete at once.
+        let mut woken: Vec<Task> = (0..).take(tasks.tasks.len()).collect();
+        tasks.run(self.ring, &mut woken)?;
+        if let Commands::Batch(batch) = &self.commands {
+            batch.prepare().map_err(|errno| QueueError::Batch { errno })?;
+        }
+        self.turn(&mut tasks, &mut woken, 0)?;
+        ready();
+        while tasks.running > 0 || self.is_busy() {
+            self.turn(&mut tasks, &mut woken, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Submits, waits for so many completions beside those that come of submitting, and runs the tasks they wake.
+    fn turn<F: Future<Output = Result<(), QueueError>>>(
+        &self,
+        tasks: &mut Tasks<F>,
+        woken: &mut Vec<Task>,
+        completions: usize,
+    ) -> Result<(), QueueError> {
+        let at_once = match &self.commands {
+            Commands::Single(_) => 0,
+            Commands::Batch(batch) => batch.flush().map_err(|errno| QueueError::Batch { errno })?,
+        };
+        self.ring
+            .submit_and_wait(at_once + completions)
+            .map_err(QueueError::Wait)?;
+        self.ring.reap(woken, |wakes, event, completion| {
+            if let Commands::Batch(batch) = &self.commands {
+                batch.handle(wakes, event, completion);
+            }
+        });
+        if !woken.is_empty() {
+            self.now.set(Instant::now());
+            tasks.run(self.ring, woken)?;
+            self.record();
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        match &self.commands {
+            Commands::Single(_) => false,
+            Commands::Batch(batch) => batch.is_busy(),
+        }
+    }
+
+    /// What was answered goes out now.
+    fn record(&self) {
+        let mut answered = self.answered.borrow_mut();
+        if answered.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for (operation, began) in answered.drain(..) {
+            self.meter.took(operation, now.saturating_duration_since(began));
+        }
+    }
+
+    async fn serve_tag(&self, seat: Seat) -> Result<(), QueueError> {
+        let Seat {
+            tag,
+            buffer: mut memory,
+            registered,
+        } = seat;
+        let mut answer = None;
+        loop {
+            let lent = memory.map(TagBuffer::lend);
+            let place = Place::of(self.transfer, lent.as_ref().map_or(0, LentBuffer::address));
+            // SAFETY: a lent buffer is leaked when it is dropped.
+            let fetched = unsafe { self.commands.next(tag, answer, place) }.await;
+            memory = lent.map(LentBuffer::reclaim);
+            match fetched {
+                Ok(()) => {}
+                Err(Errno::ENODEV) => return Ok(()),
+                Err(errno) => return Err(QueueError::Command { tag, errno }),
+            }
+            let desc = self.descriptors.get(tag);
+            let (operation, began) = (Operation::of(&desc), self.now.get());
+            self.meter.begins();
+            let mut busy = memory.map(TagBuffer::occupy);
+            let outcome = self.handle(tag, &desc, busy.as_mut(), registered).await;
+            memory = busy.map(BusyBuffer::reclaim);
+            if let Err(error) = outcome {
+                tracing::debug!(queue = self.number, tag, ?desc, "{error}");
+            }
+            let result = completion(&desc, outcome);
+            self.meter.ends(operation, result);
+            self.answered.borrow_mut().push((operation, began));
+            answer = Some(result);
+        }
+    }
+
+    /// Lets the target do what the descriptor says.
+    async fn handle(
+        &self,
+        tag: u16,
+        desc: &sys::ublksrv_io_desc,
+        buffer: Option<&mut BusyBuffer>,
+        registered: Option<Registration>,
+    ) -> Result<(), IoError> {
+        let request = decode(desc, |len| self.payload(tag, len, buffer, registered))?;
+        let io = Io {
+            ring: self.ring,
+            meter: self.meter,
+        };
+        let has_pages = matches!(request, Request::Read { .. } | Request::Write { .. });
+        let by_hand = has_pages && is_unregistered(desc, self.transfer);
+        if by_hand {
+            let registering = register(self.ring, self.number, tag, true);
+            registering.await.map_err(IoError::Backing)?;
+        }
+        let outcome = if tracing::enabled!(target: "ublk::io", Level::TRACE) {
+            let (queue, sector, sectors) = (self.number, desc.start_sector, desc.nr_sectors);
+            let operation = Operation::of(desc).name();
+            let span = tracing::trace_span!(target: "ublk::io", "request", queue, tag, operation, sector, sectors);
+            self.target.handle(&io, request).instrument(span).await
+        } else {
+            self.target.handle(&io, request).await
+        };
+        if by_hand {
+            let taking_out = register(self.ring, self.number, tag, false);
+            taking_out.await.map_err(IoError::Backing)?;
+        }
+        outcome
+    }
+
+    /// Where the data of a request is.
+    fn payload<'r>(
+        &'r self,
+        tag: u16,
+        len: usize,
+        buffer: Option<&'r mut BusyBuffer>,
+        registered: Option<Registration>,
+    ) -> Option<Payload<'r>> {
+        match (self.transfer, buffer) {
+            (Transfer::Copy, buffer) => {
+                let bytes = buffer?.as_mut_slice().get_mut(..len)?;
+                Some(Payload::Memory(Memory::new(bytes, registered)))
+            }
+            (Transfer::UserCopy, _) => Some(Payload::Channel(Channel::new(self.channel, self.number, tag, len))),
+            (Transfer::ZeroCopy | Transfer::ZeroCopyByHand, _) => {
+                Some(Payload::Registered(Registered::new(tag, u32::try_from(len).ok()?)))
+            }
+        }
+    }
+}
+
+/// The tasks of a thread, one per tag.
+struct Tasks<F> {
+    tasks: Vec<Option<Pin<Box<F>>>>,
+    running: usize,
+}
+
+impl<F: Future<Output = Result<(), QueueError>>> Tasks<F> {
+    /// Runs those that were woken until each waits again; the first failure ends it.
+    fn run(&mut self, ring: &Ring, woken: &mut Vec<Task>) -> Result<(), QueueError> {
+        // Tasks are found by the operations they wait for (`ring`), and need no waker.
+        let mut context = Context::from_waker(Waker::noop());
+        for task in woken.drain(..) {
+            let Some(place) = self.tasks.get_mut(usize::from(task)) else {
+                continue;
+            };
+            let Some(future) = place else { continue };
+            ring.run_as(task);
+            if let Poll::Ready(outcome) = future.as_mut().poll(&mut context) {
+                *place = None;
+                self.running -= 1;
+                outcome?;
+            }
+        }
+        Ok(())
+    }
+}
