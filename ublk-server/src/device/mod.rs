@@ -33,7 +33,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
+use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder, UblkQueueAffinity};
 use libublk::io::UblkDev;
 use libublk::{UblkError, UblkFlags, sys};
 use nix::errno::Errno;
@@ -91,7 +91,7 @@ pub enum Wake {
 
 /// What a queue thread tells the thread that started it, once.
 enum Report {
-    Ready { queue: u16, tid: i32 },
+    Ready,
     Failed,
 }
 
@@ -284,6 +284,7 @@ impl Device {
         let parts = (0..queues).flat_map(|queue| (0..threads).map(move |thread| Part { queue, thread, threads }));
         for part in parts {
             let queue = part.queue;
+            let near = self.processors_near(queue);
             let meter = Arc::new(QueueMetrics::new(queue));
             self.metrics.add(Arc::clone(&meter));
             let (channel, target) = (Arc::clone(&channel), Arc::clone(&target));
@@ -295,9 +296,10 @@ impl Device {
                 .name(format!("ublk{}q{queue}t{}", channel.dev_info.dev_id, part.thread))
                 .spawn(move || {
                     // Marks the thread as one that writes out dirty memory, lest its own allocations wait for that.
-                    let tid = UblkCtrl::init_queue_thread();
+                    UblkCtrl::init_queue_thread();
+                    queue::stay_near(&near);
                     queue::serve(&channel, part, mode, &*target, &meter, || {
-                        reporter.report(Report::Ready { queue, tid });
+                        reporter.report(Report::Ready);
                     })
                 });
             match thread {
@@ -315,12 +317,18 @@ impl Device {
         started?;
         for report in reports {
             match report {
-                // Near the processors whose requests it gets.
-                Report::Ready { queue, tid } => self.ctrl.set_thread_affinity(queue, tid),
+                Report::Ready => {}
                 Report::Failed => return Err(self.why_a_queue_ended()),
             }
         }
         Ok(())
+    }
+
+    /// The processors whose requests a queue gets; none if the driver does not tell.
+    fn processors_near(&self, queue: u16) -> Vec<usize> {
+        let mut affinity = UblkQueueAffinity::new();
+        let asked = self.ctrl.get_queue_affinity(queue.into(), &mut affinity);
+        asked.map_or(Vec::new(), |_| affinity.to_bits_vec())
     }
 
     /// Step 3.

@@ -38,6 +38,8 @@ use libublk::io::UblkDev;
 use libublk::sys;
 use nix::errno::Errno;
 use nix::libc;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use tracing::{Instrument, Level};
 
 use self::batch::Batch;
@@ -69,6 +71,20 @@ pub(crate) struct Part {
 impl Part {
     fn tags(self, depth: u16) -> impl Iterator<Item = u16> + Clone {
         (self.thread..depth).step_by(self.threads.max(1).into())
+    }
+}
+
+/// Keeps this thread to some processors: those whose requests it gets. To be called before it touches memory of its own,
+/// which then is near as well: the kernel takes the memory of first use from the node of the processor.
+pub(crate) fn stay_near(processors: &[usize]) {
+    let mut set = CpuSet::new();
+    let known = processors.iter().all(|&processor| set.set(processor).is_ok());
+    if processors.is_empty() || !known {
+        return;
+    }
+    if let Err(errno) = sched_setaffinity(Pid::from_raw(0), &set) {
+        // The processors may be another container's. The thread works anywhere.
+        tracing::info!("a queue is not kept to processors {processors:?}: {errno}");
     }
 }
 

@@ -5,8 +5,10 @@
 mod cost;
 mod looped;
 mod modes;
+mod owner;
 mod recovery;
 mod server;
+mod threads;
 mod volume;
 
 use std::process::{Command, Stdio};

@@ -77,7 +77,7 @@ fn a_ram_disk_keeps_every_block_in_every_way() -> Result<()> {
     )
 }
 
-#[lab_guest::test(disks = ["backing:64"], timeout = 400)]
+#[lab_guest::test(disks = ["backing:16"], timeout = 400)]
 fn a_disk_and_a_file_keep_every_block_in_every_way() -> Result<()> {
     let disk = sys::disk("backing")?;
     let disk = disk.to_str().context("a device's name is text")?;
@@ -86,7 +86,7 @@ fn a_disk_and_a_file_keep_every_block_in_every_way() -> Result<()> {
     sys::output("mkfs.ext4", &["-q", disk])?;
     sys::output("mount", &[disk, "/mnt"])?;
     let tried = (|| {
-        File::create("/mnt/file")?.set_len(8 << 20)?;
+        File::create("/mnt/file")?.set_len(4 << 20)?;
         let target = ["--target", "loop", "--file", "/mnt/file"];
         all_ways(&target, &transfers, "sizes.fio")?;
         all_ways(&[&target[..], &["--buffered"]].concat(), &transfers, "sizes.fio")
@@ -98,7 +98,7 @@ fn a_disk_and_a_file_keep_every_block_in_every_way() -> Result<()> {
 #[lab_guest::test(disks = ["pool:160"], timeout = 400)]
 fn a_volume_keeps_every_block_in_every_way() -> Result<()> {
     for flags in [None, Some(FileFlags::NO_CHECKSUM), Some(FileFlags::COMPRESS)] {
-        let pool = Pool::new("pool", 8, flags)?;
+        let pool = Pool::new("pool", 4, flags)?;
         all_ways(&pool.arguments(), &["copy"], "sizes.fio")?;
         pool.check()?;
     }

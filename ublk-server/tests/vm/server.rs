@@ -41,6 +41,10 @@ impl Server {
         Ok(server)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends SIGKILL, and does not wait for the end.
     pub(crate) fn kill(&mut self) -> Result<()> {
         Ok(self.process.kill()?)

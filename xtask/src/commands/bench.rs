@@ -10,24 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use lab::fio;
-use lab::host::{apt, cache, workspace};
-use lab::kernel::{self, Kernel, KernelId, modules};
-use lab::runner::discover::cargo;
-use lab::vm::{Job, Machine, Spec};
-use lab_guest::protocol::Command;
+use lab::host::{apt, workspace};
+use lab::kernel::{self, Kernel, KernelId};
+use lab::vm::{Machine, Spec};
 use serde_json::json;
 
-use super::demo::{build_server, serve, stop};
-use super::{bench_engine, bench_fuse};
+use super::{bench_engine, bench_fuse, bench_ublk};
 
-/// The peer: the ublk server by the author of the driver.
-const RUBLK: &str = "0.2.15";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Examples:
 ///   cargo xtask bench boot                power-on to the first command, on each kernel
-///   cargo xtask bench ublk --pairs 9      our null target against rublk's, interleaved
+///   cargo xtask bench ublk --pairs 9      our block devices against those of rublk and qemu-nbd, interleaved
+///   cargo xtask bench ublk --kernel 7.x --only 'loop-disk' --only 'volume against loop' --seconds 3
 ///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
 ///   cargo xtask bench fuse --pairs 5      our mount against those of bindfs, mergerfs, fuse2fs, ntfs-3g
 #[derive(Args)]
@@ -41,6 +36,12 @@ pub(crate) struct Arguments {
     /// Repetitions, or interleaved pairs
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
+    /// Of the block devices: rows whose name contains this; may be repeated. Default: all
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Of the block devices: how long each run loads its device
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
     /// This process is alone in its namespaces
     #[arg(long, hide = true)]
     inside: bool,
@@ -50,7 +51,7 @@ pub(crate) struct Arguments {
 enum Suite {
     /// Power-on to the first command inside
     Boot,
-    /// The null target: what the transport costs
+    /// Our block devices against others that do the same
     Ublk,
     /// The engine against ext4 and btrfs, on this host, without a machine
     Engine,
@@ -58,13 +59,10 @@ enum Suite {
     Fuse,
 }
 
-/// Measures on one kernel; the number is that of repetitions.
-type Measure = fn(&Kernel, u32) -> Result<Vec<serde_json::Value>>;
-
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let (name, measure): (_, Measure) = match arguments.suite {
-        Suite::Boot => ("boot", boot),
-        Suite::Ublk => ("ublk", ublk),
+    let name = match arguments.suite {
+        Suite::Boot => "boot",
+        Suite::Ublk => "ublk",
         Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),
         Suite::Fuse if arguments.inside => return bench_fuse::run_inside(arguments.pairs),
         Suite::Fuse => return bench_fuse::run(arguments.pairs),
@@ -78,7 +76,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut rows = Vec::new();
     for id in kernels {
         let kernel = kernel::ensure(id, false)?;
-        rows.extend(measure(&kernel, arguments.pairs)?);
+        rows.extend(match arguments.suite {
+            Suite::Ublk => bench_ublk::run(
+                &kernel,
+                &bench_ublk::Plan {
+                    pairs: arguments.pairs,
+                    only: &arguments.only,
+                    seconds: arguments.seconds,
+                },
+            )?,
+            _ => boot(&kernel, arguments.pairs)?,
+        });
     }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -103,80 +111,6 @@ fn boot(kernel: &Kernel, repetitions: u32) -> Result<Vec<serde_json::Value>> {
     let spread = Spread::of(seconds)?;
     println!("{:6} {:28} {spread} s to the first command", kernel.id, kernel.release);
     Ok(vec![json!({ "kernel": kernel.release, "seconds": spread.json() })])
-}
-
-fn ublk(kernel: &Kernel, pairs: u32) -> Result<Vec<serde_json::Value>> {
-    apt::ensure(apt::UBLK_BUILD)?;
-    let built = modules::ensure(kernel)?;
-    let ours = build_server()?;
-    let peer = rublk()?;
-    let mut machine = Machine::boot(&Spec {
-        memory: 2048,
-        ..spec(kernel, "ublk")
-    })?;
-    machine.succeed("modprobe ublk_drv", LIMIT)?;
-    let mut rows = Vec::new();
-    for depth in [1, 32] {
-        let (mut our_iops, mut peer_iops, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..pairs {
-            let job = serve(
-                &mut machine,
-                &ours,
-                &built,
-                &["--target", "null", "--size", "250GiB", "--queues", "1"],
-            )?;
-            let mine = iops(&mut machine, depth)?;
-            stop(&mut machine, job)?;
-            let job = serve_peer(&mut machine, &peer)?;
-            let other = iops(&mut machine, depth)?;
-            machine.succeed(&format!("{peer} del --number 0"), LIMIT)?;
-            machine.wait(job, LIMIT, |_, _| {});
-            ratios.push(mine / other);
-            our_iops.push(mine);
-            peer_iops.push(other);
-        }
-        let (ours, peer, ratio) = (Spread::of(our_iops)?, Spread::of(peer_iops)?, Spread::of(ratios)?);
-        println!(
-            "{:6} null, 4 KiB random reads, QD {depth:2}: ratio {ratio}, ours {ours} IOPS, rublk {peer} IOPS",
-            kernel.id
-        );
-        rows.push(json!({
-            "kernel": kernel.release, "work": "randread 4k", "depth": depth,
-            "ratio": ratio.json(), "ours": ours.json(), "rublk": peer.json(),
-        }));
-    }
-    machine.shut_down()?;
-    Ok(rows)
-}
-
-fn iops(machine: &mut Machine, depth: u32) -> Result<f64> {
-    let job = workspace::root().join("tests/fio/randread.fio");
-    let script = format!(
-        "cd /tmp; fio --output-format=json --filename=/dev/ublkb0 --iodepth={depth} {}",
-        job.display()
-    );
-    let (read, _) = fio::parse(&machine.succeed(&script, LIMIT)?)?;
-    Ok(read.iops)
-}
-
-/// Starts the peer's null target, in the foreground: a daemon would end with the command that started it.
-fn serve_peer(machine: &mut Machine, peer: &str) -> Result<Job> {
-    let argv = [peer, "add", "null", "--number", "0", "--queue", "1", "--foreground"];
-    let job = machine.start(&Command::new(argv))?;
-    let ready = "for i in $(seq 200); do if [ -b /dev/ublkb0 ]; then exit 0; fi; sleep 0.05; done; exit 1";
-    machine.succeed(ready, LIMIT).context("waiting for the peer's device")?;
-    Ok(job)
-}
-
-/// Builds the peer once, into the cache.
-fn rublk() -> Result<String> {
-    let tool = cache::entry(&format!("tools/rublk-{RUBLK}"), |directory| {
-        cargo()
-            .args(["install", "--locked", "--version", RUBLK, "rublk", "--root"])
-            .arg(directory)
-            .run_shown()
-    })?;
-    Ok(tool.join("bin/rublk").to_string_lossy().into_owned())
 }
 
 fn spec(kernel: &Kernel, name: &str) -> Spec {

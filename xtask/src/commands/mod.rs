@@ -5,6 +5,7 @@
 pub(crate) mod bench;
 pub(crate) mod bench_engine;
 pub(crate) mod bench_fuse;
+mod bench_ublk;
 pub(crate) mod deb;
 pub(crate) mod demo;
 mod demo_fuse;

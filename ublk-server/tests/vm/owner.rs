@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Devices of users who are not root.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab_guest::{kmod, sys};
+
+use crate::server::{FIO_JOBS, SERVER, Server, fio};
+
+/// `nobody`
+const USER: u32 = 65534;
+/// Where that user may run the server from.
+const PROGRAM: &str = "/run/vexfs-ublkd";
+
+/// Does what a udev rule does: gives the nodes of new devices to the user.
+fn hand_over_nodes(stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        for node in ["/dev/ublkc0", "/dev/ublkb0"] {
+            // It is not there yet.
+            let _ = chown(node, Some(USER), Some(USER));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn as_user(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    let user = USER.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", program]);
+    command
+}
+
+fn serve_and_verify() -> Result<()> {
+    let target = ["--target", "mem", "--size", "8MiB", "--id", "0", "--unprivileged"];
+    let server = Server::spawn(as_user(PROGRAM).args(target))?;
+    let status = sys::read(format!("/proc/{}/status", server.id()))?;
+    ensure!(
+        status
+            .lines()
+            .any(|line| line.starts_with("Uid:") && line.contains(&USER.to_string())),
+        "the server runs as somebody else: {status}"
+    );
+    let job = format!("{FIO_JOBS}/sizes.fio");
+    let verified = as_user("fio")
+        .args(["--filename=/dev/ublkb0", &job])
+        .current_dir("/tmp")
+        .output()?;
+    ensure!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    // Who could make the kernel wait for a server must be its owner.
+    let root = fio("/dev/ublkb0", &["--name=root", "--rw=read", "--bs=4k", "--size=4k"]);
+    ensure!(root.is_err(), "root opened another user's device");
+    server.stop()
+}
+
+#[lab_guest::test(timeout = 120)]
+fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
+    kmod::modprobe("ublk_drv")?;
+    fs::copy(SERVER, PROGRAM)?;
+    let refused = as_user(PROGRAM).args(["--target", "mem", "--unprivileged"]).output()?;
+    let text = String::from_utf8_lossy(&refused.stderr);
+    ensure!(
+        text.contains("/dev/ublk-control"),
+        "without access to the driver: {text:?}"
+    );
+    fs::set_permissions("/dev/ublk-control", Permissions::from_mode(0o666))?;
+    let stop = AtomicBool::new(false);
+    let result = thread::scope(|scope| {
+        scope.spawn(|| hand_over_nodes(&stop));
+        let result = serve_and_verify();
+        stop.store(true, Relaxed);
+        result
+    });
+    fs::set_permissions("/dev/ublk-control", Permissions::from_mode(0o600))?;
+    ensure!(!Path::new("/dev/ublkb0").exists(), "the device outlived its server");
+    result
+}

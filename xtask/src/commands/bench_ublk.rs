@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `cargo xtask bench ublk`: our block devices against others that do the same, in one machine.
+//!
+//! A row is a work that two contenders do in turn, pair by pair: one is started, loaded, and stopped before the other is.
+//! Both get the same options (one queue, direct I/O) and the same backing, which is written once before the first pair.
+//! CPU is that of the serving process over the whole run, per request that the block layer counted; what kernel threads do
+//! for a contender is not in it.
+
+mod contenders;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::fio;
+use lab::host::{apt, workspace};
+use lab::kernel::{Kernel, modules};
+use lab::vm::{Disk, Machine, Spec};
+use serde_json::json;
+
+use self::contenders::{Contender, Programs};
+use self::rows::{Backing, Row, Work};
+use super::bench::Spread;
+
+const LIMIT: Duration = Duration::from_secs(240);
+/// The disk of the machine that holds whatever is served.
+const DISK: &str = "bench";
+const DISK_MIB: u64 = 2048;
+/// Sources of what is compared.
+const PEERS: &[apt::Package] = &[("qemu-utils", "/usr/bin/qemu-nbd"), ("e2fsprogs", "/sbin/mkfs.ext4")];
+
+/// What to measure, and for how long.
+pub(super) struct Plan<'a> {
+    pub(super) pairs: u32,
+    /// Parts of names; all rows if empty.
+    pub(super) only: &'a [String],
+    /// Of each run.
+    pub(super) seconds: u32,
+}
+
+/// What one contender did in one run.
+struct Run {
+    /// Requests per second.
+    rate: f64,
+    /// CPU of the server per request, in microseconds.
+    cpu: f64,
+    /// Microseconds.
+    p50: f64,
+    p99: f64,
+}
+
+pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Value>> {
+    let rows: Vec<Row> = rows::all()
+        .into_iter()
+        .filter(|row| plan.only.is_empty() || plan.only.iter().any(|part| row.name().contains(part.as_str())))
+        .collect();
+    ensure!(
+        !rows.is_empty(),
+        "no row has such a name; there are: {}",
+        names().join(", ")
+    );
+    apt::ensure(apt::UBLK_BUILD)?;
+    apt::ensure(PEERS)?;
+    let programs = Programs::build(modules::ensure(kernel)?)?;
+    let directory = workspace::machine_directory("bench-ublk");
+    std::fs::create_dir_all(&directory)?;
+    let mut machine = Machine::boot(&Spec {
+        memory: 2048,
+        disks: vec![Disk::create(&directory, DISK, DISK_MIB)?],
+        ..Spec::new(kernel, directory)
+    })?;
+    machine.succeed("modprobe ublk_drv; modprobe nbd nbds_max=1 max_part=0", LIMIT)?;
+    let mut prepared = None;
+    let mut results = Vec::new();
+    for row in rows {
+        if prepared != Some(row.backing) {
+            prepare(&mut machine, row.backing, &programs)?;
+            prepared = Some(row.backing);
+        }
+        results.push(measure(&mut machine, kernel, &row, plan, &programs)?);
+    }
+    machine.shut_down()?;
+    Ok(results)
+}
+
+/// The names of all rows.
+fn names() -> Vec<String> {
+    let names: BTreeSet<_> = rows::all().iter().map(Row::name).collect();
+    names.into_iter().collect()
+}
+
+fn measure(
+    machine: &mut Machine,
+    kernel: &Kernel,
+    row: &Row,
+    plan: &Plan<'_>,
+    programs: &Programs,
+) -> Result<serde_json::Value> {
+    let (mut ours, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 1..=plan.pairs {
+        let name = row.name();
+        let of = |which: &str| format!("{name}, pair {pair}, {which}");
+        let mine = load(machine, &row.ours, row.work, plan.seconds, programs).with_context(|| of("ours"))?;
+        let other = load(machine, &row.other, row.work, plan.seconds, programs).with_context(|| of(row.against))?;
+        ratios.push(mine.rate / other.rate);
+        ours.push(mine);
+        others.push(other);
+    }
+    let spread = |runs: &[Run], of: fn(&Run) -> f64| Spread::of(runs.iter().map(of).collect());
+    let ratio = Spread::of(ratios)?;
+    println!(
+        "{:6} {:44} ratio {ratio} (bar {:.2}); IOPS {} and {}; CPU {} and {} µs; p50 {} and {} µs",
+        kernel.id,
+        row.name(),
+        row.bar,
+        spread(&ours, |run| run.rate)?,
+        spread(&others, |run| run.rate)?,
+        spread(&ours, |run| run.cpu)?.short(),
+        spread(&others, |run| run.cpu)?.short(),
+        spread(&ours, |run| run.p50)?.short(),
+        spread(&others, |run| run.p50)?.short(),
+    );
+    let side = |runs: &[Run]| -> Result<serde_json::Value> {
+        Ok(json!({
+            "iops": spread(runs, |run| run.rate)?.json(), "cpu_us": spread(runs, |run| run.cpu)?.json(),
+            "p50_us": spread(runs, |run| run.p50)?.json(), "p99_us": spread(runs, |run| run.p99)?.json(),
+        }))
+    };
+    Ok(json!({
+        "kernel": kernel.release, "row": row.name(), "bar": row.bar, "ratio": ratio.json(),
+        "ours": side(&ours)?, "against": row.against, "other": side(&others)?,
+    }))
+}
+
+/// Starts a contender, lets fio at its device, and stops it.
+fn load(machine: &mut Machine, contender: &Contender, work: Work, seconds: u32, programs: &Programs) -> Result<Run> {
+    let serving = contender.start(machine, programs)?;
+    let device = serving.device.trim_start_matches("/dev/");
+    // What the server has used, in ticks, and what the block layer has counted, each before and after.
+    let numbers = format!(
+        "awk '{{print $14+$15}}' /proc/$(pgrep -o -x {})/stat; awk '{{print $1+$5}}' /sys/block/{device}/stat",
+        serving.process
+    );
+    let script = format!(
+        "cd /tmp; {numbers}; fio --name=load --filename={} --ioengine=io_uring --direct=1 --time_based --runtime={seconds} \
+         --ramp_time=1 --norandommap --rw={} --bs={} --iodepth={} --output-format=json > load.json; {numbers}; cat load.json",
+        serving.device, work.pattern, work.block, work.depth
+    );
+    let output = machine.succeed(&script, LIMIT);
+    contender.stop(machine, serving, programs)?;
+    let output = output?;
+    let mut lines = output.lines();
+    let mut number = || -> Result<f64> {
+        let line = lines.next().context("the counters are missing")?;
+        line.trim().parse().with_context(|| format!("{line:?} is no number"))
+    };
+    let (ticks, requests) = (number()?, number()?);
+    let (ticks, requests) = (number()? - ticks, number()? - requests);
+    let (read, written) = fio::parse(&output)?;
+    let figures = if read.operations > 0 { read } else { written };
+    if figures.operations == 0 || requests <= 0.0 {
+        bail!("fio did nothing: {output}");
+    }
+    Ok(Run {
+        rate: figures.iops,
+        // A tick is 10 ms.
+        cpu: ticks * 10_000.0 / requests,
+        p50: figures.p50.as_secs_f64() * 1e6,
+        p99: figures.p99.as_secs_f64() * 1e6,
+    })
+}
+
+/// Makes the backing anew, and writes all of it, so that nobody measures allocation.
+fn prepare(machine: &mut Machine, backing: Backing, programs: &Programs) -> Result<()> {
+    let disk = disk(machine)?;
+    machine.succeed(&format!("mkdir -p /dev/disk; ln -sf {disk} /dev/disk/{DISK}"), LIMIT)?;
+    machine.succeed(
+        "umount /mnt 2>/dev/null || test -z \"$(grep ' /mnt ' /proc/mounts)\"",
+        LIMIT,
+    )?;
+    match backing {
+        Backing::Nothing => {}
+        Backing::Disk => {
+            machine.succeed(
+                &format!("dd if=/dev/zero of={disk} bs=1M count=512 oflag=direct"),
+                LIMIT,
+            )?;
+        }
+        Backing::File => {
+            let script = format!(
+                "mkfs.ext4 -q -F {disk}; mount {disk} /mnt; \
+                 dd if=/dev/urandom of={file} bs=1M count={size} oflag=direct; \
+                 truncate -s {size}M /tmp/sparse; truncate -s {pool_size}M {pool}; \
+                 {cli} mkfs {pool}; {cli} cp /tmp/sparse {pool}:{volume}; sync",
+                file = rows::FILE,
+                size = rows::SIZE_MIB,
+                pool = rows::POOL,
+                pool_size = rows::SIZE_MIB * 3,
+                volume = rows::VOLUME,
+                cli = programs.cli,
+            );
+            machine.succeed(&script, LIMIT)?;
+            // The volume's blocks are its own from the first write on.
+            let serving = rows::volume().start(machine, programs)?;
+            let written = machine.succeed(
+                &format!(
+                    "dd if=/dev/urandom of={} bs=1M count={} oflag=direct",
+                    serving.device,
+                    rows::SIZE_MIB
+                ),
+                LIMIT,
+            );
+            rows::volume().stop(machine, serving, programs)?;
+            written?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the machine has its disk.
+fn disk(machine: &mut Machine) -> Result<String> {
+    let script =
+        format!("for d in /sys/block/*; do if grep -qsx {DISK} $d/serial; then echo /dev/${{d##*/}}; fi; done");
+    let path = machine.succeed(&script, LIMIT)?.trim().to_owned();
+    ensure!(path.starts_with("/dev/"), "the machine has no disk called {DISK}");
+    Ok(path)
+}
