@@ -33,7 +33,7 @@ impl Payload<'_> {
         match self {
             Self::Memory(memory) => memory.bytes.len(),
             Self::Channel(channel) => channel.len,
-            Self::Registered(registered) => registered.len as usize,
+            Self::Registered(registered) => registered.len(),
         }
     }
 
@@ -145,6 +145,11 @@ pub struct Registered {
 impl Registered {
     pub(crate) const fn new(index: u16, len: u32) -> Self {
         Self { index, len }
+    }
+
+    /// How many bytes.
+    pub(crate) const fn len(self) -> usize {
+        self.len as usize
     }
 
     /// A part of it for an operation.

@@ -155,8 +155,12 @@ impl Ring {
     pub(crate) unsafe fn start(&self, entry: &squeue::Entry) -> Result<Operation<'_>, Errno> {
         let operation = self.wait_for_event();
         // SAFETY: as the caller promises.
-        unsafe { self.push(&entry.clone().user_data(u64::from(operation.slot))) }?;
-        Ok(operation)
+        let pushed = unsafe { self.push(&entry.clone().user_data(u64::from(operation.slot))) };
+        if pushed.is_err() {
+            // It will never complete, and so nobody else would give its slot back.
+            self.slots.borrow_mut().set(operation.slot, Slot::Done(0));
+        }
+        pushed.map(|()| operation)
     }
 
     /// Waits for what [`Wakes::finish`] says about [`Operation::slot`].
@@ -266,21 +270,26 @@ impl Ring {
         let mut transfers = transfers.fuse();
         loop {
             let mut started: [Option<(Transfer<'m>, Operation<'_>)>; WIDTH] = [const { None }; WIDTH];
+            let mut result = Ok(());
             for (place, transfer) in started.iter_mut().zip(&mut transfers) {
                 // SAFETY: as the caller promises.
-                let operation = unsafe { self.start(&transfer.entry()) };
-                *place = Some((transfer, operation?));
+                match unsafe { self.start(&transfer.entry()) } {
+                    Ok(operation) => *place = Some((transfer, operation)),
+                    Err(errno) => {
+                        result = Err(errno);
+                        break;
+                    }
+                }
             }
-            if started.first().is_none_or(Option::is_none) {
-                return Ok(());
-            }
-            let mut result = Ok(());
+            let is_last = started.last().is_none_or(Option::is_none);
             for (transfer, operation) in started.into_iter().flatten() {
                 // Each is waited for, also after a failure: nobody knows otherwise when the memory is free again.
                 // SAFETY: as the caller promises.
-                result = result.and(unsafe { self.complete(transfer, operation) }.await);
+                result = unsafe { self.complete(transfer, operation) }.await.and(result);
             }
-            result?;
+            if is_last || result.is_err() {
+                return result;
+            }
         }
     }
 

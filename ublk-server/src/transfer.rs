@@ -105,6 +105,11 @@ pub enum ModeError {
     /// A server that is not trusted could show uninitialised memory of the kernel.
     #[error("an unprivileged device can only be served with --transfer copy")]
     Unprivileged,
+    /// The driver takes no notice of the wish then.
+    #[error(
+        "the driver makes unprivileged devices for users only: leave out --unprivileged, or run without CAP_SYS_ADMIN"
+    )]
+    Privileged,
     /// In a batch, any thread of a queue could get any request.
     #[error("--batch goes with one thread per queue only")]
     Threads,

@@ -49,7 +49,7 @@ use crate::options::{Options, driver_params};
 use crate::queue::{self, Part};
 use crate::signals::StopSignals;
 use crate::target::{Limits, Target};
-use crate::transfer::Mode;
+use crate::transfer::{Mode, ModeError};
 
 pub use takeover::{Orphan, delete, patiently};
 
@@ -246,6 +246,14 @@ impl Device {
         })?;
         let mut device = Self::new(ctrl, control, ended, true);
         device.threads = options.threads;
+        // The driver leaves out what it does not know, and says so only here.
+        if device.mode != mode {
+            return Err(ModeError::Driver(mode.transfer.name()).into());
+        }
+        let flags = device.ctrl.dev_info().flags;
+        if options.wishes.unprivileged && flags & u64::from(sys::UBLK_F_UNPRIVILEGED_DEV) == 0 {
+            return Err(ModeError::Privileged.into());
+        }
         Ok(device)
     }
 

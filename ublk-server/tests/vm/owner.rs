@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab_guest::{kmod, sys};
 
-use crate::server::{FIO_JOBS, SERVER, Server, fio};
+use crate::server::{FIO_JOBS, SERVER, Server, fio, refusal};
 
 /// `nobody`
 const USER: u32 = 65534;
@@ -74,6 +74,8 @@ fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
         text.contains("/dev/ublk-control"),
         "without access to the driver: {text:?}"
     );
+    let text = refusal(&["--target", "mem", "--unprivileged"])?;
+    ensure!(text.contains("for users only"), "as root: {text:?}");
     fs::set_permissions("/dev/ublk-control", Permissions::from_mode(0o666))?;
     let stop = AtomicBool::new(false);
     let result = thread::scope(|scope| {

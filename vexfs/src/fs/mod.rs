@@ -50,7 +50,7 @@ pub use layout::{Preallocation, Seek};
 pub use measure::Statistics;
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
-pub use read::ReadPlan;
+pub use read::{Placement, ReadPlan};
 pub use write::WritePlan;
 
 /// Longest file: what a signed offset can tell.

@@ -10,6 +10,8 @@
 //! again, and only a block that the map still names in the same way is damage. For files without checksums the map is
 //! compared after reading.
 
+use std::ops::Range;
+
 use crate::checksum::Crc;
 use crate::data::row::Unit;
 use crate::disk::Disk;
@@ -39,6 +41,40 @@ impl ReadPlan {
     /// one given to [`Fs::finish_read`].
     pub fn transfers<'a>(&'a mut self, buffer: &'a mut [u8]) -> impl Iterator<Item = (u64, &'a mut [u8])> {
         self.pieces.transfers(buffer)
+    }
+}
+
+/// Where bytes come from that are read without the engine seeing them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// A byte offset in the pool; none if they are zeros.
+    pub at: Option<u64>,
+    /// Which bytes of the read.
+    pub range: Range<usize>,
+}
+
+impl ReadPlan {
+    /// What to read into memory that the engine cannot look at. None if it would have to: for the sake of checksums, or
+    /// because what is stored is not what is read. To be followed by [`Fs::finish_unseen_read`].
+    pub fn placements(&self) -> Option<impl Iterator<Item = Placement>> {
+        let pieces = &self.pieces;
+        let is_plain = |(extent, share): (&Extent, Share)| match &extent.source {
+            Source::Hole | Source::Promised => true,
+            Source::Blocks(_, None) => share.is_whole_blocks(),
+            Source::Blocks(_, Some(_)) | Source::Packed(..) | Source::Inline(_) | Source::Lost => false,
+        };
+        if !shares(&pieces.extents, pieces.at, self.length).all(is_plain) {
+            return None;
+        }
+        let placements = shares(&pieces.extents, pieces.at, self.length).map(|(extent, share)| {
+            let at = match &extent.source {
+                Source::Blocks(run, _) => Some(run.start.plus(share.blocks().0).byte_at()),
+                _ => None,
+            };
+            let range = share.start..share.start + share.length;
+            Placement { at, range }
+        });
+        Some(placements.filter(|placement| !placement.range.is_empty()))
     }
 }
 
@@ -241,6 +277,15 @@ impl Fs {
     /// the read must be planned again.
     pub fn finish_read(&self, plan: &ReadPlan, buffer: &mut [u8], fetched: Result<()>) -> Result<bool> {
         let read = fetched.and_then(|()| plan.pieces.fill(buffer));
+        self.finish(plan, read)
+    }
+
+    /// The same for bytes that the engine has not seen.
+    pub fn finish_unseen_read(&self, plan: &ReadPlan, fetched: Result<()>) -> Result<bool> {
+        self.finish(plan, fetched)
+    }
+
+    fn finish(&self, plan: &ReadPlan, read: Result<()>) -> Result<bool> {
         let extents = &plan.pieces.extents;
         let Some(first) = extents.first() else {
             return Ok(true);

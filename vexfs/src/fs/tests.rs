@@ -393,6 +393,63 @@ fn a_planned_write_shows_when_it_is_committed_and_leaves_nothing_when_it_is_aban
 }
 
 #[test]
+fn content_that_nobody_looks_at_is_kept_by_files_without_checksums_and_refused_by_others() {
+    let disk = pool(64);
+    let fs = open(&disk);
+    let make = |name: &[u8], flags| {
+        let ino = fs.create(Ino::ROOT, name, &file(0o600)).unwrap().ino;
+        fs.truncate(ino, 1 << 20, NOW).unwrap();
+        let set = SetAttributes {
+            flags: Some(flags),
+            ..SetAttributes::default()
+        };
+        fs.set_attributes(ino, &set).unwrap();
+        ino
+    };
+    for (name, flags) in [("plain", FileFlags::default()), ("packed", FileFlags::COMPRESS)] {
+        let ino = make(name.as_bytes(), flags);
+        let refused = fs.plan_write_unseen(ino, 0, 8192, NOW, Patience::Refuse).map(drop);
+        assert!(
+            matches!(refused, Err(crate::error::Error::Posix(Errno::NotSupported))),
+            "{name}: {refused:?}"
+        );
+        fs.write(ino, 0, &pattern(8192, 1), NOW).unwrap();
+        assert!(fs.plan_read(ino, 0, 8192).unwrap().placements().is_none(), "{name}");
+    }
+    let ino = make(b"bare", FileFlags::NO_CHECKSUM);
+    let content = pattern(65_536, 5);
+    let mut plan = fs
+        .plan_write_unseen(ino, 8192, content.len(), NOW, Patience::Refuse)
+        .unwrap();
+    for (at, range) in plan.placements() {
+        disk.write(at, &content[range]).unwrap();
+    }
+    assert!(fs.commit_write(&mut plan, Patience::Refuse).unwrap());
+    let mut expected = vec![0; 1 << 20];
+    expected[8192..8192 + content.len()].copy_from_slice(&content);
+    assert_eq!(read_all(&fs, ino), expected);
+
+    let read = |spoil: &mut dyn FnMut()| {
+        let mut buffer = vec![0xee; 1 << 20];
+        let plan = fs.plan_read(ino, 0, buffer.len()).unwrap();
+        for place in plan.placements().unwrap() {
+            match place.at {
+                Some(at) => disk.read(at, &mut buffer[place.range]).unwrap(),
+                None => buffer[place.range].fill(0),
+            }
+        }
+        spoil();
+        fs.finish_unseen_read(&plan, Ok(())).unwrap().then_some(buffer)
+    };
+    assert_eq!(read(&mut || ()), Some(expected));
+    assert_eq!(
+        read(&mut || drop(fs.write(ino, 8192, &[9; 4096], NOW))),
+        None,
+        "changed meanwhile"
+    );
+}
+
+#[test]
 fn a_planned_read_finds_damage_and_what_changed_under_it() {
     let disk = pool(64);
     let fs = open(&disk);

@@ -43,7 +43,8 @@ impl Fs {
         let mut written = 0;
         while written < from.len() {
             let here = at + written as u64;
-            let piece = first_piece(here, from.get(written..).unwrap_or_default());
+            let rest = from.get(written..).unwrap_or_default();
+            let piece = rest.get(..first_piece(here, rest.len())).unwrap_or_default();
             match self.write_piece(ino, here, piece, now, None) {
                 Ok(()) => {
                     self.shared.metrics.data.written_bytes.add(piece.len() as u64);
@@ -112,7 +113,35 @@ impl Fs {
         if !whole || content.is_empty() {
             return Err(Errno::Invalid.into());
         }
-        let piece = first_piece(at, content);
+        let piece = content.get(..first_piece(at, content.len())).unwrap_or_default();
+        self.plan_whole_blocks(ino, at, Content::Bytes(piece), now, patience)
+    }
+
+    /// The same for content that the caller cannot look at, as it is in memory of somebody else: [`Errno::NotSupported`]
+    /// for files whose bytes get checksums or are compressed. [`WritePlan::placements`] tells what to write.
+    pub fn plan_write_unseen(
+        &self,
+        ino: Ino,
+        at: u64,
+        length: usize,
+        now: Timestamp,
+        patience: Patience,
+    ) -> Result<WritePlan> {
+        if !at.is_multiple_of(BLOCK_SIZE as u64) || !length.is_multiple_of(BLOCK_SIZE) || length == 0 {
+            return Err(Errno::Invalid.into());
+        }
+        let piece = Content::Unseen(first_piece(at, length));
+        self.plan_whole_blocks(ino, at, piece, now, patience)
+    }
+
+    fn plan_whole_blocks(
+        &self,
+        ino: Ino,
+        at: u64,
+        piece: Content<'_>,
+        now: Timestamp,
+        patience: Patience,
+    ) -> Result<WritePlan> {
         let end = at.checked_add(piece.len() as u64).filter(|&end| end <= MAX_FILE_BYTES);
         let end = end.ok_or(Error::Posix(Errno::FileTooLarge))?;
         for _ in 0..ATTEMPTS {
@@ -228,7 +257,7 @@ impl Fs {
             &merged
         };
         let end = at + from.len() as u64;
-        let mut plan = self.place(ino, draft, content, end, now, Patience::Wait)?;
+        let mut plan = self.place(ino, draft, Content::Bytes(content), end, now, Patience::Wait)?;
         plan.moves_only = from.is_empty();
         let disk = &self.shared.disk;
         let written = plan
@@ -266,11 +295,16 @@ impl Fs {
         &self,
         ino: Ino,
         draft: Blocks,
-        content: &[u8],
+        content: Content<'_>,
         end: u64,
         now: Timestamp,
         patience: Patience,
     ) -> Result<WritePlan> {
+        let flags = draft.inode.flags;
+        let is_bare = flags.has(FileFlags::NO_CHECKSUM) && !flags.has(FileFlags::COMPRESS);
+        if matches!(content, Content::Unseen(_)) && !is_bare {
+            return Err(Errno::NotSupported.into());
+        }
         let mut plan = WritePlan {
             ino,
             draft,
@@ -283,10 +317,9 @@ impl Fs {
             transfers: Vec::new(),
             packed: Vec::new(),
         };
-        let result = if plan.draft.inode.flags.has(FileFlags::COMPRESS) {
-            self.place_packed(&mut plan, content, patience)
-        } else {
-            self.place_plain(&mut plan, 0, content, patience)
+        let result = match content {
+            Content::Bytes(bytes) if flags.has(FileFlags::COMPRESS) => self.place_packed(&mut plan, bytes, patience),
+            content => self.place_plain(&mut plan, 0, content, patience),
         };
         match result {
             Ok(()) => Ok(plan),
@@ -298,12 +331,13 @@ impl Fs {
     }
 
     /// Places blocks as they are; the first is so many bytes behind the first of the plan.
-    fn place_plain(&self, plan: &mut WritePlan, offset: usize, content: &[u8], patience: Patience) -> Result<()> {
+    fn place_plain(&self, plan: &mut WritePlan, offset: usize, content: Content<'_>, patience: Patience) -> Result<()> {
         let runs = self.place_blocks(plan, From::Content(offset), content.len(), patience)?;
-        let checksums = if plan.draft.inode.flags.has(FileFlags::NO_CHECKSUM) {
-            Vec::new()
-        } else {
-            content.chunks_exact(BLOCK_SIZE).map(Crc::of).collect()
+        let checksums = match content {
+            Content::Bytes(bytes) if !plan.draft.inode.flags.has(FileFlags::NO_CHECKSUM) => {
+                bytes.chunks_exact(BLOCK_SIZE).map(Crc::of).collect()
+            }
+            Content::Bytes(_) | Content::Unseen(_) => Vec::new(),
         };
         plan.operations.push(Op::Write {
             ino: plan.ino,
@@ -351,7 +385,7 @@ impl Fs {
                     runs,
                 });
             } else {
-                self.place_plain(plan, offset, here, patience)?;
+                self.place_plain(plan, offset, Content::Bytes(here), patience)?;
             }
             offset += here.len();
             rest = later;
@@ -382,11 +416,27 @@ impl Fs {
     }
 }
 
-/// As much of the content as one transaction takes.
-fn first_piece(at: u64, content: &[u8]) -> &[u8] {
+/// How much of so many bytes one transaction takes.
+fn first_piece(at: u64, length: usize) -> usize {
     let room = PIECE - at % PIECE;
-    let count = usize::try_from(room).unwrap_or(usize::MAX).min(content.len());
-    content.get(..count).unwrap_or_default()
+    usize::try_from(room).unwrap_or(usize::MAX).min(length)
+}
+
+/// What is written, as far as the engine gets to see it.
+#[derive(Debug, Clone, Copy)]
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// So many bytes.
+    Unseen(usize),
+}
+
+impl Content<'_> {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Unseen(length) => *length,
+        }
+    }
 }
 
 /// A write whose blocks were taken and wait for their bytes. See [`Fs::plan_write`].
@@ -441,6 +491,20 @@ impl WritePlan {
             };
             let bytes = from.and_then(|from| from.get(transfer.range.clone()));
             (transfer.at, bytes.unwrap_or_default())
+        })
+    }
+}
+
+impl WritePlan {
+    /// What to write of content that the plan has not seen: byte offsets in the pool, and which of its bytes.
+    pub fn placements(&self) -> impl Iterator<Item = (u64, Range<usize>)> {
+        self.transfers.iter().map(|transfer| {
+            let first = match transfer.from {
+                From::Content(first) => first,
+                // Of seen content only.
+                From::Packed(_) => 0,
+            };
+            (transfer.at, first + transfer.range.start..first + transfer.range.end)
         })
     }
 }

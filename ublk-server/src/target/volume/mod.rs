@@ -10,10 +10,13 @@
 //!   engine's (I4). FUA is left to the block layer, which sends a write and a flush.
 //! - What is read passed its checksum. If it did not, the request fails with EIO, and a line in the log names file and
 //!   offset.
+//! - A file without checksums can be served without anybody looking at the bytes (`unseen`).
 //! - A full pool answers ENOSPC. A discard makes a hole; zeros that keep their space are promised it.
 
 mod open;
+mod unseen;
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +34,7 @@ use crate::identity::Identity;
 use crate::metrics::Stage;
 use crate::payload::{Memory, Registration, Span};
 use crate::ring::{Pinned, Transfer};
+use crate::transfer::Transfer as Way;
 use crate::units::ByteRange;
 
 /// How often a read is planned anew when others change the same blocks.
@@ -44,6 +48,8 @@ pub struct Volume {
     ino: Ino,
     /// What the log calls it.
     name: String,
+    /// Reads as zeros, for the holes of a file whose bytes nobody looks at; none if it gets checksums.
+    zeros: Option<File>,
     helpers: Helpers,
     limits: Limits,
     identity: Identity,
@@ -193,14 +199,6 @@ impl Volume {
     }
 }
 
-/// Checksums are made of bytes, so these must be at hand.
-fn memory(payload: Payload<'_>) -> Result<Memory<'_>, IoError> {
-    match payload {
-        Payload::Memory(memory) => Ok(memory),
-        Payload::Channel(_) | Payload::Registered(_) => Err(IoError::Unsupported),
-    }
-}
-
 /// The job panicked, or there is no descriptor left to wait with.
 fn no_helper(errno: Errno) -> Error {
     IoFailure::new("work on a helper thread", errno.into())
@@ -221,7 +219,16 @@ impl Target for Volume {
     }
 
     fn files(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.descriptor.as_fd()]
+        let zeros = self.zeros.as_ref().map(File::as_fd);
+        [Some(self.descriptor.as_fd()), zeros].into_iter().flatten().collect()
+    }
+
+    fn transfers(&self) -> &'static [Way] {
+        if self.zeros.is_some() {
+            &[Way::ZeroCopy, Way::Copy, Way::ZeroCopyByHand]
+        } else {
+            &[Way::Copy]
+        }
     }
 
     fn identity(&self) -> Option<Identity> {
@@ -233,13 +240,21 @@ impl Target for Volume {
         let (what, offset, result) = match request {
             Request::Read { offset, into } => {
                 range_within(offset, into.len(), size)?;
-                let mut into = memory(into)?;
-                ("reading", offset, self.read(io, offset, &mut into).await)
+                let result = match into {
+                    Payload::Memory(mut into) => self.read(io, offset, &mut into).await,
+                    Payload::Registered(into) => self.read_unseen(io, offset, into).await,
+                    Payload::Channel(_) => return Err(IoError::Unsupported),
+                };
+                ("reading", offset, result)
             }
             Request::Write { offset, from, .. } => {
                 range_within(offset, from.len(), size)?;
-                let mut from = memory(from)?;
-                ("writing", offset, self.write(io, offset, &mut from).await)
+                let result = match from {
+                    Payload::Memory(mut from) => self.write(io, offset, &mut from).await,
+                    Payload::Registered(from) => self.write_unseen(io, offset, from).await,
+                    Payload::Channel(_) => return Err(IoError::Unsupported),
+                };
+                ("writing", offset, result)
             }
             Request::Flush => ("flushing", 0, self.flush(io).await),
             Request::Discard { range } | Request::WriteZeroes { range, may_unmap: true } => {

@@ -3,6 +3,7 @@
 //! Finding a volume, and what it can do.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use vexfs::pool::OpenError;
 use vexfs::units::BLOCK_SIZE;
 
 use super::Volume;
+use super::unseen::can_stay_unseen;
 use crate::helpers::Helpers;
 use crate::identity::Identity;
 use crate::target::{Limits, WriteCache};
@@ -134,6 +136,20 @@ impl Volume {
             what: "start helper threads",
             source,
         })?;
+        let unseen = can_stay_unseen(fs, found.ino, found.inode.flags, size.get());
+        let unseen = unseen.map_err(|source| VolumeError::Find {
+            name: name.clone(),
+            source,
+        })?;
+        let zeros = if unseen {
+            let opened = File::open("/dev/zero").map_err(|source| VolumeError::System {
+                what: "open /dev/zero",
+                source,
+            });
+            Some(opened?)
+        } else {
+            None
+        };
         // Numbers of files are used again; their time of birth is not.
         let (uuid, born) = (fs.superblock().uuid, found.inode.born.0);
         let parts = [
@@ -147,6 +163,7 @@ impl Volume {
             ino: found.ino,
             name,
             descriptor,
+            zeros,
             helpers,
             limits: Limits {
                 size,
