@@ -32,6 +32,8 @@ pub struct Options {
     pub depth: u16,
     /// Largest request. Each tag has a buffer of this size, whose memory is allocated when used.
     pub io_size: Bytes,
+    /// Whether the block layer refuses writes.
+    pub read_only: bool,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             queues,
             depth: 128,
             io_size: Bytes::new(512 << 10),
+            read_only: false,
         }
     }
 }
@@ -194,6 +197,7 @@ mod tests {
             queues: 1,
             depth: 1,
             io_size: Bytes::new(1 << 20),
+            read_only: false,
         }
     }
 

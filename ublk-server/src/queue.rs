@@ -10,6 +10,11 @@
 //!
 //! A command completed with `ENODEV` is the end: the device was stopped, and there was no request in this tag.
 //!
+//! # Leaving
+//!
+//! When the queue is asked to leave the device to another server ([`crate::leave`]), requests that the target has are
+//! finished and answered; those that arrive later are left alone, and the driver sends them again to the next server.
+//!
 //! # Order of destruction
 //!
 //! Tasks borrow the queue, so the executor is dropped first. When the loop ends early, dropping a task that waits for
@@ -29,19 +34,28 @@ use nix::errno::Errno;
 use crate::buffer::TagBuffer;
 use crate::control::errno_of;
 use crate::error::QueueError;
+use crate::leave::Leave;
 use crate::request::{completion, decode};
 use crate::ring;
 use crate::target::Target;
 use crate::units::Bytes;
 
 /// Serves queue `id` of `device` until the device is stopped. Calls `ready` when the driver has accepted all fetches,
-/// which is what it wants to see of every queue before it starts the device.
-pub(crate) fn serve<T: Target>(id: u16, device: &UblkDev, target: &T, ready: impl FnOnce()) -> Result<(), QueueError> {
+/// which is what it wants to see of every queue before it starts the device. Also ends when it is asked to leave.
+pub(crate) fn serve<T: Target>(
+    id: u16,
+    device: &UblkDev,
+    target: &T,
+    leave: &Leave,
+    ready: impl FnOnce(),
+) -> Result<(), QueueError> {
     make_ring(device.dev_info.queue_depth)?;
     let queue = UblkQueue::new(id, device).map_err(|error| QueueError::Map(errno_of(&error)))?;
     let buffer_len = usize::try_from(device.dev_info.max_io_buf_bytes).unwrap_or(usize::MAX);
     let tasks = Tasks {
         running: Cell::new(0),
+        busy: Cell::new(0),
+        leaving: Cell::new(false),
         failure: RefCell::new(None),
     };
     let executor = LocalExecutor::new();
@@ -50,7 +64,7 @@ pub(crate) fn serve<T: Target>(id: u16, device: &UblkDev, target: &T, ready: imp
         let buffer = new_buffer(buffer_len)?;
         tasks.running.set(tasks.running.get() + 1);
         executor
-            .spawn(async move { tasks.finished(serve_tag(queue, tag, target, buffer).await) })
+            .spawn(async move { tasks.finished(serve_tag(queue, tag, target, buffer, tasks).await) })
             .detach();
     }
 
@@ -61,8 +75,15 @@ pub(crate) fn serve<T: Target>(id: u16, device: &UblkDev, target: &T, ready: imp
     tasks.check()?;
     device.notify_buffer_registration_complete(false);
     ready();
+    // Only now: what the driver gets in one system call is there as a whole, whenever this process is killed.
+    executor
+        .spawn(async move {
+            leave.asked().await;
+            tasks.leaving.set(true);
+        })
+        .detach();
 
-    while tasks.running.get() > 0 {
+    while tasks.running.get() > 0 && !tasks.have_left() {
         // With every command ended, operations of targets may still be under way.
         if !reap(queue, 1)? && !ring::drain().map_err(QueueError::Wait)? {
             return Err(QueueError::Abandoned(tasks.running.get()));
@@ -70,12 +91,20 @@ pub(crate) fn serve<T: Target>(id: u16, device: &UblkDev, target: &T, ready: imp
         while executor.try_tick() {}
         tasks.check()?;
     }
+    if tasks.have_left() {
+        // The last answers.
+        reap(queue, 0)?;
+    }
     Ok(())
 }
 
 /// How the tasks of a queue are doing.
 struct Tasks {
     running: Cell<usize>,
+    /// Those whose request the target has.
+    busy: Cell<usize>,
+    /// Whether new requests are left to another server.
+    leaving: Cell<bool>,
     failure: RefCell<Option<QueueError>>,
 }
 
@@ -85,6 +114,11 @@ impl Tasks {
         if let Err(error) = outcome {
             self.failure.borrow_mut().get_or_insert(error);
         }
+    }
+
+    /// Whether the queue was asked to leave, and owes nobody an answer.
+    fn have_left(&self) -> bool {
+        self.leaving.get() && self.busy.get() == 0
     }
 
     /// The first failure, if there was one.
@@ -98,6 +132,7 @@ async fn serve_tag<T: Target>(
     tag: u16,
     target: &T,
     buffer: TagBuffer,
+    tasks: &Tasks,
 ) -> Result<(), QueueError> {
     let mut lent = buffer.lend();
     let mut fetched = queue.submit_io_prep_cmd(tag, lent.descriptor(), -1, None).await;
@@ -115,6 +150,11 @@ async fn serve_tag<T: Target>(
         if let Some(errno) = failed {
             return Err(QueueError::Command { tag, errno });
         }
+        if tasks.leaving.get() {
+            // The driver sends it again to who comes next. The buffer is leaked, which the process ends soon.
+            return Ok(());
+        }
+        tasks.busy.set(tasks.busy.get() + 1);
         let mut busy = lent.reclaim().occupy();
         let desc = *queue.get_iod(tag);
         let outcome = match decode(&desc, busy.as_mut_slice()) {
@@ -124,6 +164,7 @@ async fn serve_tag<T: Target>(
         if let Err(error) = outcome {
             tracing::debug!(queue = queue.get_qid(), tag, ?desc, "{error}");
         }
+        tasks.busy.set(tasks.busy.get() - 1);
         lent = busy.reclaim().lend();
         fetched = queue
             .submit_io_commit_cmd(tag, lent.descriptor(), completion(&desc, outcome))

@@ -24,6 +24,7 @@ use std::os::fd::BorrowedFd;
 
 use io_uring::types;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::r#loop::{Loop, LoopError};
@@ -75,7 +76,8 @@ pub struct Limits {
 }
 
 /// How a target makes writes durable, and so which requests the block layer sends for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WriteCache {
     /// A completed write is as durable as it gets: the device is never asked to flush.
     WriteThrough,

@@ -88,9 +88,9 @@ impl Client {
         serde_json::from_value(document).map_err(|error| self.nonsense(error))
     }
 
-    /// The block devices, as their server tells.
-    pub fn devices(&self) -> Result<Value, ClientError> {
-        let text = self.ask("GET", "/devices", "", Some(PATIENCE))?;
+    /// The block devices, as their server tells within this time.
+    pub fn devices(&self, patience: Duration) -> Result<Value, ClientError> {
+        let text = self.ask("GET", "/devices", "", Some(patience))?;
         serde_json::from_str(&text).map_err(|error| self.nonsense(error))
     }
 

@@ -10,11 +10,13 @@
 //!   engine's (I4). FUA is left to the block layer, which sends a write and a flush.
 //! - What is read passed its checksum. If it did not, the request fails with EIO, and a line in the log names file and
 //!   offset.
+//! - Its size is that of the file when it was opened, until [`Volume::resized`] says otherwise.
 //! - A full pool answers ENOSPC. A discard makes a hole; zeros that keep their space are promised it.
 
 mod open;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -29,7 +31,7 @@ use super::{FIRST_FILE, IoError, Limits, Request, Target, range_within, within};
 use crate::helpers::Helpers;
 use crate::identity::Identity;
 use crate::ring::{self, Pinned};
-use crate::units::ByteRange;
+use crate::units::{ByteRange, Bytes};
 
 /// How often a read is planned anew when others change the same blocks.
 const ATTEMPTS: usize = 64;
@@ -44,13 +46,20 @@ pub struct Volume {
     name: String,
     helpers: Helpers,
     limits: Limits,
+    /// In bytes. Nothing else depends on it: requests beyond a size that has just changed are refused or not.
+    size: AtomicU64,
     identity: Identity,
 }
 
 impl Volume {
-    /// The pool, to be closed when no queue serves the volume any more.
-    pub fn pool(&self) -> Fs {
-        self.fs.clone()
+    /// The file has another size now; a whole number of blocks.
+    pub fn resized(&self, size: Bytes) {
+        self.size.store(size.get(), Ordering::Relaxed);
+    }
+
+    /// How large the device may be.
+    pub fn size(&self) -> Bytes {
+        Bytes::new(self.size.load(Ordering::Relaxed))
     }
 
     async fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
@@ -199,7 +208,7 @@ impl Target for Volume {
     }
 
     async fn handle(&self, request: Request<'_>) -> Result<(), IoError> {
-        let size = self.limits.size;
+        let size = self.size();
         let (what, offset, result) = match request {
             Request::Read { offset, into } => {
                 range_within(offset, into.len(), size)?;

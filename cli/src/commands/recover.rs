@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Giving devices without a server a new one.
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use serde_json::json;
+use ublk_server::daemon::protocol::{Backing, DeviceFacts, Request, Takeover, Wanted};
+use ublk_server::daemon::report::Background;
+use ublk_server::device::State;
+
+use crate::failure::failed;
+use crate::show;
+use crate::ublk::{self, Daemon, Known};
+
+/// Give devices whose server died a new one.
+///
+/// Applications that wait for the devices go on. A new daemon takes over all devices of a pool at once. Devices that are
+/// served are left as they are.
+#[derive(Args)]
+#[command(after_help = "Changes: the devices are served again.
+
+Examples:
+  vexfs-ublk recover
+  vexfs-ublk recover /dev/ublkb0")]
+pub(crate) struct Arguments {
+    /// Only the devices of this one's pool or file: its number, or /dev/ublkbN
+    #[arg(value_name = "ID|DEVICE", value_parser = ublk::id)]
+    device: Option<u32>,
+    /// Every device, as without an argument
+    #[arg(long, conflicts_with = "device")]
+    all: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, log: Option<&str>, json: bool) -> Result<()> {
+    let candidates = match arguments.device {
+        Some(id) => vec![ublk::must_find(id)?],
+        None => ublk::all()?,
+    };
+    let mut recovered = Vec::new();
+    let mut failures = Vec::new();
+    let mut done: Vec<Backing> = Vec::new();
+    for known in candidates {
+        match wants(&known, arguments.device.is_some()) {
+            Ok(Some(backing)) if !done.iter().any(|other| other.is_same_as(&backing)) => {
+                match group(&backing, log) {
+                    Ok(takeover) => {
+                        recovered.extend(takeover.taken_over);
+                        failures.extend(takeover.left.into_iter().map(|text| anyhow!(text)));
+                    }
+                    Err(error) => failures.push(error),
+                }
+                done.push(backing);
+            }
+            Ok(_) => {}
+            Err(error) => failures.push(error),
+        }
+    }
+    announce(&recovered, failures.is_empty(), json);
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else { return Ok(()) };
+    for other in failures {
+        eprintln!("vexfs-ublk: {other:#}");
+    }
+    Err(first)
+}
+
+fn announce(recovered: &[DeviceFacts], complete: bool, json: bool) {
+    if !json {
+        for facts in recovered {
+            println!("{}", facts.path);
+        }
+    } else if complete {
+        let recovered: Vec<_> = recovered
+            .iter()
+            .map(|facts| json!({ "device": facts.path, "id": facts.id }))
+            .collect();
+        show::document(json!({ "recovered": recovered }));
+    }
+}
+
+/// What a device is served from that needs a server; none if it has one. `named`: somebody asked for this one.
+fn wants(known: &Known, named: bool) -> Result<Option<Backing>> {
+    let id = known.survey.id;
+    match known.state() {
+        State::Live => {
+            // The driver takes a moment to see that a server is gone; who answers, serves.
+            let dead = !std::path::Path::new(&format!("/proc/{}", known.survey.pid)).exists();
+            if !dead {
+                known.daemon().with_context(|| format!("the server of {}", known.path()))?;
+                return Ok(None);
+            }
+        }
+        State::Dead if named => return Err(ublk_server::error::Error::NotRecoverable(id).into()),
+        State::Dead => return Ok(None),
+        State::Orphaned => {}
+    }
+    if known.survey.identity.is_none() {
+        return if named {
+            Err(ublk_server::error::Error::NotRecoverable(id).into())
+        } else {
+            Ok(None)
+        };
+    }
+    match &known.record {
+        Some(record) => Ok(Some(record.backing.clone())),
+        None => Err(failed(
+            format!("nothing tells what {} was made of: its record is gone", known.path()),
+            format!("vexfs-ublk del {id} removes it; what was written to its volume or file stays"),
+        )),
+    }
+}
+
+/// Has all devices of a pool or file taken over: by the daemon that serves others of it, or a new one.
+pub(crate) fn group(backing: &Backing, log: Option<&str>) -> Result<Takeover> {
+    let lock = ublk::lock_starting()?;
+    if let Some(daemon) = Daemon::of(backing)? {
+        drop(lock);
+        let answer = daemon.call(Request::Recover {})?;
+        return Ok(serde_json::from_value(answer)?);
+    }
+    let program = ublk::program();
+    let background = Background {
+        program: &program,
+        log,
+        log_file: None,
+        lock_memory: false,
+    };
+    let wanted = Wanted {
+        backing: backing.clone(),
+        devices: Vec::new(),
+    };
+    let ready = background.start(&wanted)?;
+    Ok(Takeover {
+        taken_over: ready.devices,
+        left: ready.left,
+    })
+}
