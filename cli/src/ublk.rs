@@ -68,9 +68,8 @@ impl Daemon {
     pub(crate) fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
         let client = Client::new(socket);
         let document = match client.devices(ANSWER) {
-            Err(ClientError::NotServed(_)) => return Ok(None),
-            // Another kind of server.
-            Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+            // Nobody, or another kind of server.
+            Err(ClientError::NotServed(_) | ClientError::Refused { status: 404, .. }) => return Ok(None),
             answer => answer?,
         };
         let overview = Overview::read(document).map_err(|what| ClientError::Nonsense {
@@ -84,7 +83,9 @@ impl Daemon {
     pub(crate) fn of(backing: &Backing) -> Result<Option<Self>> {
         match backing {
             Backing::Pool { path } => {
-                let Some(served) = served::of_pool(path)? else { return Ok(None) };
+                let Some(served) = served::of_pool(path)? else {
+                    return Ok(None);
+                };
                 let facts = &served.status.server.facts;
                 match Self::at(served.client.socket())? {
                     Some(daemon) => Ok(Some(daemon)),

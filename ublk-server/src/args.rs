@@ -174,7 +174,9 @@ impl DeviceArgs {
         };
         let in_memory = [Some(TargetKind::Null), Some(TargetKind::Mem)];
         match (self.kind, word, from) {
-            (None, None, None) => Err(usage("name a pool, a file or device, or --target null or mem".to_owned())),
+            (None, None, None) => Err(usage(
+                "name a pool, a file or device, or --target null or mem".to_owned(),
+            )),
             (None, Some(word), _) => Ok((word, None)),
             (kind, word, from) if in_memory.contains(&kind) => match (kind, from) {
                 (Some(kind), None) => Ok((kind, None)),
@@ -272,7 +274,9 @@ mod tests {
     fn wanted(line: &str) -> Result<Wanted, String> {
         let line = Line::try_parse_from(["add"].into_iter().chain(line.split_whitespace()));
         let line = line.map_err(|error| error.to_string())?;
-        line.device.wanted(line.from.as_deref()).map_err(|error| error.to_string())
+        line.device
+            .wanted(line.from.as_deref())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -291,7 +295,10 @@ mod tests {
             io_size: 1 << 20,
             read_only: true,
         };
-        let memory = |spec: Spec| Wanted { backing: Backing::Memory {}, devices: vec![spec] };
+        let memory = |spec: Spec| Wanted {
+            backing: Backing::Memory {},
+            devices: vec![spec],
+        };
         assert_eq!(wanted(line), Ok(memory(spec.clone())));
         let line = line.replace("mem", "--target mem");
         assert_eq!(wanted(&line), Ok(memory(spec)));
@@ -306,14 +313,23 @@ mod tests {
         let looped = |backing: &Wanted| matches!(backing.backing, Backing::File { .. });
         let found = wanted(&line("--buffered --block-size 512")).unwrap();
         assert!(looped(&found), "{found:?}");
-        let target = TargetSpec::Loop { block_size: Some(BlockSize::B512), buffered: true };
+        let target = TargetSpec::Loop {
+            block_size: Some(BlockSize::B512),
+            buffered: true,
+        };
         assert_eq!(found.devices[0].target, target);
 
         let options = vexfs::pool::format::FormatOptions::default();
         vexfs::pool::format::format_path(&path, &options).unwrap();
         let pool = Backing::Pool { path: path.clone() };
         let of = |rest: &str| wanted(&line(rest)).unwrap();
-        assert_eq!(of(""), Wanted { backing: pool.clone(), devices: Vec::new() });
+        assert_eq!(
+            of(""),
+            Wanted {
+                backing: pool.clone(),
+                devices: Vec::new()
+            }
+        );
         for (name, expected) in [("a", "/volumes/a"), ("/x/y", "/x/y")] {
             let found = of(&format!("--volume {name}"));
             assert_eq!(found.backing, pool);

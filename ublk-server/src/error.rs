@@ -82,9 +82,7 @@ pub enum Error {
         pid: i32,
     },
     /// It does not wait for a server.
-    #[error(
-        "device {0} cannot be taken over, it did not outlive its server: remove it with 'vexfs-ublk del {0}'"
-    )]
+    #[error("device {0} cannot be taken over, it did not outlive its server: remove it with 'vexfs-ublk del {0}'")]
     NotRecoverable(u32),
     /// Another program made it.
     #[error("device {0} is none of ours: use the program that made it")]

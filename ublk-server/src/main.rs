@@ -11,6 +11,8 @@
 //! - An error is one line on stderr and exit code 1; a wrong command line is exit code 2.
 //! - Logs go to stderr, or to the journal where stderr is that; with `--detach` to the journal, if there is one.
 
+#![expect(clippy::doc_markdown, reason = "help texts are for terminals")]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -46,6 +48,7 @@ enum Task {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches")]
 struct ServeArgs {
     /// A pool, a file or block device, or one of the words null and mem
     from: Option<PathBuf>,
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
     if serve.detach {
         daemon::process::leave_session();
     }
-    run(&serve, &wanted, &log, &program)
+    run(&serve, wanted, &log, &program)
 }
 
 fn wanted(serve: &ServeArgs) -> Result<Wanted, ArgsError> {
@@ -104,10 +107,11 @@ fn wanted(serve: &ServeArgs) -> Result<Wanted, ArgsError> {
     }
 }
 
-fn run(serve: &ServeArgs, wanted: &Wanted, log: &LogControl, program: &Path) -> ExitCode {
+fn run(serve: &ServeArgs, mut wanted: Wanted, log: &LogControl, program: &Path) -> ExitCode {
     loop {
         let settings = Settings {
             wanted: wanted.clone(),
+            program: program.to_owned(),
             until_idle: serve.until_idle,
             lock_memory: serve.mlock,
             log: log.clone(),
@@ -115,8 +119,10 @@ fn run(serve: &ServeArgs, wanted: &Wanted, log: &LogControl, program: &Path) -> 
         match daemon::serve(settings, |ready| announce(ready, serve.detach)) {
             Ok(End::Done) => return ExitCode::SUCCESS,
             Ok(End::Handover { since }) => {
+                // What was asked for at the start may have been deleted since; what is left waits for a server.
+                wanted.devices.clear();
                 // Only returns if it failed; then this program goes on.
-                let error = become_again(program, wanted, serve, since);
+                let error = become_again(program, &wanted, serve, since);
                 tracing::error!("cannot run {}: {error}; going on as before", program.display());
             }
             Err(error) => {

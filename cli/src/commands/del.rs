@@ -2,7 +2,7 @@
 
 //! Deleting block devices.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -18,6 +18,8 @@ use crate::failure::failed;
 use crate::show;
 use crate::ublk::{self, Daemon, Known};
 
+/// How long a process may take to end.
+const ENDING: Duration = Duration::from_secs(3);
 /// How long a daemon may take to delete a device.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,12 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// What was written to a volume or file stays there. A device that is mounted or open is refused, and who uses it is said.
 #[derive(Args)]
-#[command(after_help = "Changes: the devices are gone. With --force, whoever uses them gets errors.
+#[command(
+    after_help = "Changes: the devices are gone. With --force, whoever uses them gets errors.
 
 Examples:
   vexfs-ublk del /dev/ublkb0
   vexfs-ublk del 0 1
-  vexfs-ublk del --all --force")]
+  vexfs-ublk del --all --force"
+)]
 pub(crate) struct Arguments {
     /// Devices: their numbers, or /dev/ublkbN
     #[arg(value_name = "ID|DEVICE", required_unless_present = "all", conflicts_with = "all", value_parser = ublk::id)]
@@ -101,7 +105,11 @@ fn delete(known: &Known, force: bool) -> Result<bool> {
     if is_served(id)? {
         if !force {
             return Err(failed(
-                format!("{} is served by process {}, which does not answer here", known.path(), known.survey.pid),
+                format!(
+                    "{} is served by process {}, which does not answer here",
+                    known.path(),
+                    known.survey.pid
+                ),
                 "add --force to kill it and delete the device",
             ));
         }
@@ -127,26 +135,25 @@ fn delete(known: &Known, force: bool) -> Result<bool> {
 
 /// Whether somebody serves it still: a daemon that has just been killed does for a moment.
 fn is_served(id: u32) -> Result<bool> {
-    for _ in 0..50 {
-        match device::survey(id)? {
-            Some(survey) if survey.state == State::Live => {
-                if !std::path::Path::new(&format!("/proc/{}", survey.pid)).exists() {
-                    std::thread::sleep(Duration::from_millis(50));
-                    continue;
-                }
-                return Ok(true);
-            }
-            _ => return Ok(false),
+    let deadline = Instant::now() + ENDING;
+    while matches!(device::survey(id)?, Some(survey) if survey.state == State::Live) {
+        if Instant::now() >= deadline {
+            return Ok(true);
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(true)
+    Ok(false)
 }
 
 fn end_server(known: &Known) -> Result<()> {
     let pid = known.survey.pid;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     if name.trim() != "vexfs-ublkd" {
-        bail!("{} is served by process {pid} ({}), which is none of ours", known.path(), name.trim());
+        bail!(
+            "{} is served by process {pid} ({}), which is none of ours",
+            known.path(),
+            name.trim()
+        );
     }
     kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("killing process {pid}"))
 }
@@ -155,10 +162,17 @@ fn end_server(known: &Known) -> Result<()> {
 fn save_others(backing: &Backing) -> Result<()> {
     let others: Vec<Known> = ublk::all()?
         .into_iter()
-        .filter(|known| known.record.as_ref().is_some_and(|record| record.backing.is_same_as(backing)))
+        .filter(|known| {
+            known
+                .record
+                .as_ref()
+                .is_some_and(|record| record.backing.is_same_as(backing))
+        })
         .collect();
     if others.is_empty() || Daemon::of(backing)?.is_some() {
         return Ok(());
     }
-    recover::group(backing, None).context("the other devices of the killed daemon").map(drop)
+    recover::group(backing, None)
+        .context("the other devices of the killed daemon")
+        .map(drop)
 }

@@ -60,7 +60,10 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         show::document(json!({ "devices": devices, "waited_seconds": waited, "software_version": server }));
     } else {
         let waited = waited.map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds:.3} s"));
-        println!("{}: handed over, applications waited at most {waited}", devices.join(" "));
+        println!(
+            "{}: handed over, applications waited at most {waited}",
+            devices.join(" ")
+        );
     }
     Ok(())
 }
@@ -69,7 +72,10 @@ fn find(what: &OsString) -> Result<Daemon> {
     if let Some(id) = what.to_str().and_then(|word| ublk::id(word).ok()) {
         let known = ublk::must_find(id)?;
         return known.daemon()?.ok_or_else(|| {
-            failed(format!("{} has no server", known.path()), "vexfs-ublk recover gives it one")
+            failed(
+                format!("{} has no server", known.path()),
+                "vexfs-ublk recover gives it one",
+            )
         });
     }
     let path = Path::new(what);

@@ -2,6 +2,8 @@
 
 //! Giving devices without a server a new one.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde_json::json;
@@ -12,6 +14,9 @@ use ublk_server::device::State;
 use crate::failure::failed;
 use crate::show;
 use crate::ublk::{self, Daemon, Known};
+
+/// How long a process may take to end.
+const ENDING: Duration = Duration::from_secs(3);
 
 /// Give devices whose server died a new one.
 ///
@@ -83,17 +88,10 @@ fn announce(recovered: &[DeviceFacts], complete: bool, json: bool) {
 fn wants(known: &Known, named: bool) -> Result<Option<Backing>> {
     let id = known.survey.id;
     match known.state() {
-        State::Live => {
-            // The driver takes a moment to see that a server is gone; who answers, serves.
-            let dead = !std::path::Path::new(&format!("/proc/{}", known.survey.pid)).exists();
-            if !dead {
-                known.daemon().with_context(|| format!("the server of {}", known.path()))?;
-                return Ok(None);
-            }
-        }
+        State::Live if is_served(known)? => return Ok(None),
         State::Dead if named => return Err(ublk_server::error::Error::NotRecoverable(id).into()),
         State::Dead => return Ok(None),
-        State::Orphaned => {}
+        State::Live | State::Orphaned => {}
     }
     if known.survey.identity.is_none() {
         return if named {
@@ -108,6 +106,21 @@ fn wants(known: &Known, named: bool) -> Result<Option<Backing>> {
             format!("nothing tells what {} was made of: its record is gone", known.path()),
             format!("vexfs-ublk del {id} removes it; what was written to its volume or file stays"),
         )),
+    }
+}
+
+/// Whether the server of a device that seems live answers. One that was killed takes a moment to end, in which the driver
+/// does not see it yet, and its socket may hang up.
+fn is_served(known: &Known) -> Result<bool> {
+    let deadline = Instant::now() + ENDING;
+    loop {
+        match known.daemon() {
+            Ok(found) => return Ok(found.is_some()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error).with_context(|| format!("the server of {}", known.path()));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
     }
 }
 

@@ -75,17 +75,40 @@ enum Action {
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let (pool, request) = match &arguments.action {
-        Action::Create { pool, name, size, preallocate } => {
+        Action::Create {
+            pool,
+            name,
+            size,
+            preallocate,
+        } => {
             let path = volumes::path_of(name);
-            let create = Create { path, bytes: size.0, preallocate: *preallocate };
+            let create = Create {
+                path,
+                bytes: size.0,
+                preallocate: *preallocate,
+            };
             (pool, Request::Create(create))
         }
-        Action::Resize { pool, name, size, force } => {
+        Action::Resize {
+            pool,
+            name,
+            size,
+            force,
+        } => {
             let path = volumes::path_of(name);
-            let resize = Resize { path, bytes: size.0, force: *force };
+            let resize = Resize {
+                path,
+                bytes: size.0,
+                force: *force,
+            };
             (pool, Request::Resize(resize))
         }
-        Action::Rm { pool, name } => (pool, Request::Remove { path: volumes::path_of(name) }),
+        Action::Rm { pool, name } => (
+            pool,
+            Request::Remove {
+                path: volumes::path_of(name),
+            },
+        ),
         Action::List { pool } => (pool, Request::List {}),
     };
     let answer = carry_out(pool, &request)?;
@@ -119,7 +142,10 @@ fn carry_out(pool: &Path, request: &Request) -> Result<Value> {
     {
         return Err(failed(
             format!("{path} is {}, which has no server", known.path()),
-            format!("vexfs-ublk recover gives it one, vexfs-ublk del {} removes it", known.survey.id),
+            format!(
+                "vexfs-ublk recover gives it one, vexfs-ublk del {} removes it",
+                known.survey.id
+            ),
         ));
     }
     let work = |fs: &vexfs::fs::Fs| {

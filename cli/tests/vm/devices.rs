@@ -30,14 +30,24 @@ fn one_daemon_serves_all_volumes_of_a_pool_and_ends_with_the_last() -> Result<()
     ensure!(devices.len() == 2, "{list:#}");
     for (device, path, size) in [(&devices[0], "/volumes/a", 32_u64 << 20), (&devices[1], "/b", 16 << 20)] {
         ensure!(device["state"] == "live" && device["process"] == pid, "{device:#}");
-        ensure!(device["spec"]["target"]["volume"]["path"] == path && device["size"] == size, "{device:#}");
+        ensure!(
+            device["spec"]["target"]["volume"]["path"] == path && device["size"] == size,
+            "{device:#}"
+        );
     }
     ensure!(devices[1]["queues"] == 1 && devices[1]["depth"] == 16, "{devices:#?}");
     let name = second.trim_start_matches("/dev/");
-    ensure!(sys::read(format!("/sys/block/{name}/ro"))? == "1", "{second} can be written to");
+    ensure!(
+        sys::read(format!("/sys/block/{name}/ro"))? == "1",
+        "{second} can be written to"
+    );
     let status = scene.json(&["status"])?;
     ensure!(status["pools"][0]["server"]["front_end"] == "ublk", "{status:#}");
-    ensure!(scene.ok(&["status", POOL, "--metrics"])?.contains("vexfs_device_size_bytes{"));
+    ensure!(
+        scene
+            .ok(&["status", POOL, "--metrics"])?
+            .contains("vexfs_device_size_bytes{")
+    );
 
     let text = scene.refused(&["add", POOL, "--volume", "a"])?;
     ensure!(text.contains("already"), "a second device of a volume: {text:?}");
@@ -64,9 +74,14 @@ fn files_disks_and_memory_become_devices_in_one_command() -> Result<()> {
     let memory = scene.add(&["mem", "--size", "8MiB"])?;
     let null = scene.add(&["--target", "null"])?;
     ensure!(daemons().len() == 3, "{:?}", daemons());
-    shell(&format!("echo kept | dd of={looped} bs=4k conv=sync,fsync; dd if={memory} of=/dev/null bs=1M; cat {null} | head -c 1M > /dev/null"))?;
+    shell(&format!(
+        "echo kept | dd of={looped} bs=4k conv=sync,fsync; dd if={memory} of=/dev/null bs=1M; cat {null} | head -c 1M > /dev/null"
+    ))?;
     let text = scene.refused(&["add", "/mnt/disk/file"])?;
-    ensure!(text.contains("in use") || text.contains("already"), "a file twice: {text:?}");
+    ensure!(
+        text.contains("in use") || text.contains("already"),
+        "a file twice: {text:?}"
+    );
     scene.ok(&["del", &looped, &memory, &null])?;
     scene.nothing_left()?;
     ensure!(fs::read("/mnt/disk/file")?.starts_with(b"kept\n"));
@@ -123,7 +138,11 @@ fn a_stopped_daemon_keeps_nobody_from_deleting_its_device() -> Result<()> {
     let text = scene.refused(&["del", &device])?;
     ensure!(text.contains("--force"), "{text:?}");
     scene.ok(&["del", &device, "--force"])?;
-    ensure!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
+    ensure!(
+        start.elapsed() < Duration::from_secs(60),
+        "it took {:?}",
+        start.elapsed()
+    );
     drop(load);
     // The other device of the daemon that was killed goes on with a new one.
     ensure!(daemon()? != pid);
@@ -146,10 +165,25 @@ fn sixteen_devices_at_once_are_added_and_deleted_side_by_side() -> Result<()> {
     }
     let mut adds = Vec::new();
     for volume in &volumes {
-        let of_pool = ["add", "/run/pool.img", "--volume", volume, "--queues", "1", "--depth", "8"];
+        let of_pool = [
+            "add",
+            "/run/pool.img",
+            "--volume",
+            volume,
+            "--queues",
+            "1",
+            "--depth",
+            "8",
+        ];
         let in_memory = ["add", "mem", "--size", "8MiB", "--queues", "1", "--depth", "8"];
         for words in [&of_pool[..], &in_memory] {
-            adds.push(scene.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+            adds.push(
+                scene
+                    .command(words)
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()?,
+            );
         }
     }
     let mut devices = Vec::new();
@@ -162,10 +196,14 @@ fn sixteen_devices_at_once_are_added_and_deleted_side_by_side() -> Result<()> {
     devices.dedup();
     ensure!(devices.len() == 16, "{devices:?}");
     for device in &devices {
-        shell(&format!("echo {device} | dd of={device} bs=4k conv=sync,fsync status=none"))?;
+        shell(&format!(
+            "echo {device} | dd of={device} bs=4k conv=sync,fsync status=none"
+        ))?;
     }
     for device in &devices {
-        let found = shell(&format!("dd if={device} bs=4k count=1 iflag=direct status=none | head -n 1"))?;
+        let found = shell(&format!(
+            "dd if={device} bs=4k count=1 iflag=direct status=none | head -n 1"
+        ))?;
         ensure!(found.trim() == device.as_str(), "{device} holds {found:?}");
     }
     ensure!(daemons().len() == 9, "{} daemons serve them", daemons().len());
@@ -209,7 +247,10 @@ fn comes_and_goes(cycles: usize) -> Result<()> {
         cycle().with_context(|| format!("cycle {number}"))?;
     }
     let after = held()?;
-    ensure!((before.0, before.1) == (after.0, after.1), "descriptors and threads: {before:?}, then {after:?}");
+    ensure!(
+        (before.0, before.1) == (after.0, after.1),
+        "descriptors and threads: {before:?}, then {after:?}"
+    );
     ensure!(after.2 < before.2 + 4096, "resident KiB: {before:?}, then {after:?}");
     check.finish()?;
     scene.ok(&["del", &kept])?;

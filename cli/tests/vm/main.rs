@@ -8,10 +8,14 @@
 //! | [`devices`] | adding, listing, deleting |
 //! | [`volumes`] | making, resizing and removing volumes, served or not |
 //! | [`recovery`] | daemons that are killed, stopped, replaced |
+//! | [`trouble`] | what is below fails |
+//! | [`power`] | the machine loses power |
 
 mod devices;
+mod power;
 mod recovery;
 mod scene;
+mod trouble;
 mod volumes;
 
 lab_guest::main!();

@@ -146,10 +146,15 @@ fn untar_survives(cycles: usize, hurt: impl Fn(&Scene, &str, usize) -> Result<()
     fs::write("/run/enough", "")?;
     let status = untar.wait()?;
     ensure!(status.success(), "unpacking ended with {status}");
-    shell("n=$(cat /run/last); diff -r /run/tree /mnt/volume/$n/tree; umount /mnt/volume; rm -r /run/tree /run/enough")?;
+    shell(
+        "n=$(cat /run/last); diff -r /run/tree /mnt/volume/$n/tree; umount /mnt/volume; rm -r /run/tree /run/enough",
+    )?;
     sys::output("fsck.ext4", &["-fn", &device])?;
     let log = sys::output("dmesg", &[])?;
-    ensure!(!log.contains("I/O error, dev ublkb"), "the kernel saw an I/O error:\n{log}");
+    ensure!(
+        !log.contains("I/O error, dev ublkb"),
+        "the kernel saw an I/O error:\n{log}"
+    );
     scene.ok(&["del", &device])?;
     scene.nothing_left()?;
     scene.check(POOL)
@@ -199,7 +204,11 @@ fn takeovers_are_cut_short(cycles: u64) -> Result<()> {
     for cycle in 0..cycles {
         let before = sectors(&device)?;
         signal("-KILL", daemon()?)?;
-        let mut recovering = scene.command(&["recover"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut recovering = scene
+            .command(&["recover"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         // Spread over the second half of a takeover, where the driver is spoken to.
         std::thread::sleep(usual / 2 + usual.mul_f64(cycle as f64 / cycles as f64 / 1.5));
         for pid in daemons() {
@@ -208,7 +217,10 @@ fn takeovers_are_cut_short(cycles: u64) -> Result<()> {
         }
         recovering.wait()?;
         let text = scene.ok(&["recover"]).with_context(|| format!("cycle {cycle}"))?;
-        ensure!(text.is_empty() || text == device, "cycle {cycle}: recovered is {text:?}");
+        ensure!(
+            text.is_empty() || text == device,
+            "cycle {cycle}: recovered is {text:?}"
+        );
         load.moves(&before).with_context(|| format!("cycle {cycle}"))?;
     }
     load.stop()?;
@@ -242,8 +254,15 @@ fn a_daemon_hands_its_devices_over_to_the_next_program_without_an_error() -> Res
     for _ in 0..4 {
         std::thread::sleep(Duration::from_millis(700));
         let answer = scene.json(&["handover", POOL])?;
-        waits.push(answer["waited_seconds"].as_f64().context("how long applications waited")?);
-        ensure!(answer["devices"].as_array().is_some_and(|devices| devices.len() == 2), "{answer:#}");
+        waits.push(
+            answer["waited_seconds"]
+                .as_f64()
+                .context("how long applications waited")?,
+        );
+        ensure!(
+            answer["devices"].as_array().is_some_and(|devices| devices.len() == 2),
+            "{answer:#}"
+        );
         ensure!(daemon()? == pid, "another process serves");
         for (load, device) in loads.iter_mut().zip([&device, &other]) {
             let before = sectors(device)?;
@@ -295,7 +314,9 @@ fn a_service_that_is_stopped_keeps_devices_in_use_and_heals_when_it_starts_again
         .stdout(Stdio::null())
         .spawn()?;
     load.moves(&before)?;
-    sys::wait_for("the other device", Duration::from_secs(20), || Path::new(&idle).exists())?;
+    sys::wait_for("the other device", Duration::from_secs(20), || {
+        Path::new(&idle).exists()
+    })?;
     load.stop()?;
     // Nobody uses them now.
     signal("-TERM", service.id())?;
@@ -323,7 +344,9 @@ fn a_device_goes_on_with_what_it_was_made_of_and_nothing_else() -> Result<()> {
     shell("truncate -s 32M /mnt/disk/file")?;
     // None of that has changed the device.
     ensure!(scene.ok(&["recover", &device])? == device);
-    let found = shell(&format!("dd if={device} bs=4k count=1 iflag=direct status=none | head -n 1"))?;
+    let found = shell(&format!(
+        "dd if={device} bs=4k count=1 iflag=direct status=none | head -n 1"
+    ))?;
     ensure!(found.trim() == "kept", "other bytes after the takeover: {found:?}");
 
     // Without its record nobody knows what it is made of.
@@ -340,10 +363,21 @@ fn a_device_without_a_daemon_can_be_deleted_and_lets_nobody_hang() -> Result<()>
     let scene = Scene::with_disk("disk")?;
     shell("truncate -s 32M /mnt/disk/file")?;
     let device = scene.add(&["/mnt/disk/file"])?;
-    ensure!(scene.ok(&["features"])?.lines().any(|name| name == "USER_RECOVERY_REISSUE"));
+    ensure!(
+        scene
+            .ok(&["features"])?
+            .lines()
+            .any(|name| name == "USER_RECOVERY_REISSUE")
+    );
     signal("-KILL", daemon()?)?;
     let mut reader = Command::new("dd")
-        .args([&format!("if={device}"), "of=/dev/null", "bs=4k", "count=1", "iflag=direct"])
+        .args([
+            &format!("if={device}"),
+            "of=/dev/null",
+            "bs=4k",
+            "count=1",
+            "iflag=direct",
+        ])
         .stderr(Stdio::null())
         .spawn()?;
     std::thread::sleep(Duration::from_secs(1));

@@ -89,7 +89,11 @@ impl Scene {
     pub(crate) fn refused(&self, words: &[&str]) -> Result<String> {
         let output = self.output(words)?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.code() == Some(1), "{words:?} ended with {}: {stderr}", output.status);
+        ensure!(
+            output.status.code() == Some(1),
+            "{words:?} ended with {}: {stderr}",
+            output.status
+        );
         ensure!(stderr.lines().count() == 1, "{words:?} says {stderr}");
         Ok(stderr)
     }
@@ -106,7 +110,8 @@ impl Scene {
         } else {
             self.ok(&["mkfs", "--force", "--size", size, path])?;
         }
-        self.ok(&["volume", "create", path, volume, "--size", volume_size]).map(drop)
+        self.ok(&["volume", "create", path, volume, "--size", volume_size])
+            .map(drop)
     }
 
     /// A pool in order.
@@ -121,9 +126,14 @@ impl Scene {
         })?;
         let left = |directory: &str| -> Vec<String> {
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            entries
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
         };
-        let devices: Vec<_> = left("/dev").into_iter().filter(|name| name.starts_with("ublkb")).collect();
+        let devices: Vec<_> = left("/dev")
+            .into_iter()
+            .filter(|name| name.starts_with("ublkb"))
+            .collect();
         ensure!(devices.is_empty(), "{devices:?} are left in /dev");
         let mut files = left(RUNTIME);
         files.extend(left(&format!("{RUNTIME}/devices")));

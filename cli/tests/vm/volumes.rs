@@ -14,7 +14,10 @@ const POOL: &str = "/mnt/disk/pool";
 fn names(scene: &Scene) -> Result<Vec<String>> {
     let list = scene.json(&["volume", "list", POOL])?;
     let volumes = list["volumes"].as_array().context("a list")?;
-    Ok(volumes.iter().filter_map(|volume| volume["path"].as_str().map(str::to_owned)).collect())
+    Ok(volumes
+        .iter()
+        .filter_map(|volume| volume["path"].as_str().map(str::to_owned))
+        .collect())
 }
 
 #[lab_guest::test(disks = ["disk:256"], timeout = 180)]
@@ -66,18 +69,32 @@ fn a_volume_grows_under_its_users_where_the_driver_can() -> Result<()> {
     let can = scene.ok(&["features"])?.lines().any(|feature| feature == "UPDATE_SIZE");
     let size = || sys::read(format!("/sys/block/{name}/size"));
     if can {
-        ensure!(answer["note"].is_null() && size()? == (96 * 2048).to_string(), "{answer:#} {}", size()?);
+        ensure!(
+            answer["note"].is_null() && size()? == (96 * 2048).to_string(),
+            "{answer:#} {}",
+            size()?
+        );
         sys::output("resize2fs", &[&device])?;
         shell("dd if=/dev/urandom of=/mnt/volume/large bs=1M count=64 status=none; sync")?;
     } else {
-        let note = answer["note"].as_str().context("a driver that cannot resize, and no word of it")?;
-        ensure!(note.contains("made anew") && size()? == (32 * 2048).to_string(), "{note} {}", size()?);
+        let note = answer["note"]
+            .as_str()
+            .context("a driver that cannot resize, and no word of it")?;
+        ensure!(
+            note.contains("made anew") && size()? == (32 * 2048).to_string(),
+            "{note} {}",
+            size()?
+        );
     }
     sys::output("umount", &["/mnt/volume"])?;
     sys::output("fsck.ext4", &["-fn", &device])?;
     scene.ok(&["del", &device])?;
     let device = scene.add(&[POOL, "--volume", "a"])?;
-    ensure!(size()? == (96 * 2048).to_string(), "made anew, it has {} sectors", size()?);
+    ensure!(
+        size()? == (96 * 2048).to_string(),
+        "made anew, it has {} sectors",
+        size()?
+    );
     // And under load.
     let mut load = Load::start(&device)?;
     let before = sectors(&device)?;

@@ -89,7 +89,10 @@ impl Answers {
             volumes::Request::Remove { path } => match device(path) {
                 Some(facts) => Err(Refusal::new(
                     409,
-                    format!("{path} is {}: delete the device first with 'vexfs-ublk del {}'", facts.path, facts.id),
+                    format!(
+                        "{path} is {}: delete the device first with 'vexfs-ublk del {}'",
+                        facts.path, facts.id
+                    ),
                 )),
                 None => call(request),
             },

@@ -126,7 +126,7 @@ impl Opened {
     pub(super) fn open(backing: &Backing) -> Result<Self, BackingError> {
         Ok(match backing {
             Backing::Pool { path } => Self::Pool {
-                fs: patiently(|| open_pool(path), |error| is_in_use(error))?,
+                fs: patiently(|| open_pool(path), is_in_use)?,
                 path: path.clone(),
             },
             Backing::File { path } => Self::File { path: path.clone() },

@@ -24,6 +24,7 @@ use super::holders;
 use super::owner::{Fate, Made, Owner, StopError};
 use super::protocol::{Backing, DeviceFacts, Spec, Takeover, TargetSpec};
 use super::record::{Record, Records};
+use super::usable;
 use crate::device::{self, Orphan, State};
 use crate::error::Error;
 use crate::units::Bytes;
@@ -118,7 +119,7 @@ impl Devices {
         let (backing, socket, records) = (self.backing.clone(), self.socket.clone(), self.records.clone());
         let (target, wanted) = (behind.clone(), spec.clone());
         let options = spec.options();
-        let make = move || {
+        let work = move || {
             let identity = target.identity();
             let mut recorded = None;
             let made = target.start(&options, |id| {
@@ -126,12 +127,13 @@ impl Devices {
                 let record = Record::new(id, identity, backing, wanted, socket);
                 records.write(&record).map_err(|source| Error::Record { id, source })
             });
+            let made = made.and_then(|device| usable::wait(&device.path()).map(|()| device));
             if let (Err(_), Some(id)) = (&made, recorded) {
                 records.remove(id);
             }
             made
         };
-        let (owner, made) = Owner::start(make, self.ended()).map_err(|error| refused(&error))?;
+        let (owner, made) = Owner::start(work, self.ended()).map_err(|error| refused(&error))?;
         Ok(self.enter(owner, behind, made, spec, false))
     }
 
@@ -180,7 +182,10 @@ impl Devices {
             return Err(Error::NotRecoverable(id).to_string());
         }
         let orphan = Orphan::find(id).map_err(|error| error.to_string())?;
-        let behind = self.opened.target(&record.spec.target).map_err(|error| error.to_string())?;
+        let behind = self
+            .opened
+            .target(&record.spec.target)
+            .map_err(|error| error.to_string())?;
         let target = behind.clone();
         let started = Owner::start(move || target.take_over(orphan), self.ended());
         let (owner, made) = started.map_err(|error| error.to_string())?;

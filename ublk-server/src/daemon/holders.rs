@@ -114,7 +114,10 @@ mod tests {
             "1 2 259:2 / /mnt/part rw - ext4 /dev/x rw\n3 2 0:40 / /mnt/b rw - btrfs /dev/ublkb1 rw\n4 2 259:9 / /mnt/other rw - ext4 /dev/ublkb11 rw\n",
         );
         put(proc.join("10/comm"), "dd\n");
-        put(proc.join("swaps"), "Filename Type\n/dev/ublkb1p1 partition\n/dev/ublkb11 partition\n");
+        put(
+            proc.join("swaps"),
+            "Filename Type\n/dev/ublkb1p1 partition\n/dev/ublkb11 partition\n",
+        );
         fs::create_dir_all(proc.join("10/ns")).unwrap();
         symlink("mnt:[1]", proc.join("10/ns/mnt")).unwrap();
         fs::create_dir_all(proc.join("10/fd")).unwrap();

@@ -84,6 +84,8 @@ pub const HANDOVER_VARIABLE: &str = "VEXFS_UBLK_HANDOVER";
 pub struct Settings {
     /// What to serve.
     pub wanted: Wanted,
+    /// Where this program is, for the one that comes after it.
+    pub program: PathBuf,
     /// End with the last device.
     pub until_idle: bool,
     /// Keep all memory in memory.
@@ -174,7 +176,12 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&Ready)) -> Result<End, Daem
         what: "find the runtime directory",
         source,
     })?;
-    process::prepare(settings.lock_memory);
+    let needed = [
+        Some(runtime.as_path()),
+        Some(&settings.program),
+        settings.wanted.backing.path(),
+    ];
+    process::prepare(&needed.into_iter().flatten().collect::<Vec<_>>(), settings.lock_memory);
     let records = Records::of(&runtime);
     records.prepare().map_err(|source| DaemonError::System {
         what: "make the directory of records",
@@ -201,7 +208,12 @@ fn serve_opened(
     signals: &StopSignals,
     ready: impl FnOnce(&Ready),
 ) -> Result<End, DaemonError> {
-    let Settings { wanted, until_idle, log, .. } = settings;
+    let Settings {
+        wanted,
+        until_idle,
+        log,
+        ..
+    } = settings;
     let (directory, name) = match opened.pool() {
         Some(fs) => (runtime.to_owned(), place::socket_name(fs.superblock().uuid)),
         None => (records.directory().to_owned(), wanted.backing.socket_name()),
@@ -210,7 +222,13 @@ fn serve_opened(
     let (events, inbox) = events()?;
     let pool = opened.pool().cloned();
     let place: PathBuf = directory.join(&name);
-    let devices = Arc::new(Devices::new(wanted.backing.clone(), opened, records, place, Arc::clone(&events)));
+    let devices = Arc::new(Devices::new(
+        wanted.backing.clone(),
+        opened,
+        records,
+        place,
+        Arc::clone(&events),
+    ));
     let mut told = Ready::default();
     let brought = bring_up(&devices, &wanted, until_idle, &mut told);
     if let Err(error) = brought {
@@ -327,7 +345,13 @@ fn wait(inbox: &Inbox, signals: &StopSignals, devices: &Devices, until_idle: boo
         }
         while let Ok(event) = inbox.events.try_recv() {
             match event {
-                Event::Ended(_, Fate::Broken { error, recoverable: true }) => {
+                Event::Ended(
+                    _,
+                    Fate::Broken {
+                        error,
+                        recoverable: true,
+                    },
+                ) => {
                     tracing::error!("{error}");
                     return Err(DaemonError::Broken(error));
                 }

@@ -10,7 +10,6 @@ use std::thread::{self, JoinHandle};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::usable;
 use crate::control::errno_of_io;
 use crate::device::{Device, Wake};
 use crate::error::Error;
@@ -64,9 +63,9 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Makes a device, and waits until it can be used. `ended` hears of its end, if that is not by order.
+    /// Makes a device, or takes one over. `ended` hears of its end, if that is not by order.
     pub(super) fn start(
-        make: impl FnOnce() -> Result<Device, Error> + Send + 'static,
+        work: impl FnOnce() -> Result<Device, Error> + Send + 'static,
         ended: impl FnOnce(u32, Fate) + Send + 'static,
     ) -> Result<(Self, Made), Error> {
         let system = |what| move |errno| Error::System { what, errno };
@@ -76,8 +75,7 @@ impl Owner {
         let (made, news) = mpsc::channel();
         let woken = Arc::clone(&wake);
         let thread = thread::Builder::new().name("device".into()).spawn(move || {
-            let device = make().and_then(|device| usable::wait(&device.path()).map(|()| device));
-            match device {
+            match work() {
                 Ok(device) => {
                     let told = made.send(Ok(Made {
                         id: device.id(),
@@ -123,7 +121,8 @@ impl Owner {
     }
 
     pub(super) fn resize(&self, size: Bytes) -> Result<(), Errno> {
-        self.tell(|answer| Order::Resize(size, answer)).unwrap_or(Err(Errno::ENODEV))
+        self.tell(|answer| Order::Resize(size, answer))
+            .unwrap_or(Err(Errno::ENODEV))
     }
 
     /// Waits for the end of a thread that was told to stop or release its device.
@@ -169,7 +168,18 @@ fn own(mut device: Device, inbox: &Receiver<Order>, wake: &EventFd, ended: impl 
                 return;
             }
             Err(errno) => {
-                tracing::error!("waiting for what to do with device {id}: {errno}");
+                let error = Error::System {
+                    what: "wait for what to do with a device",
+                    errno,
+                };
+                ended(
+                    id,
+                    Fate::Broken {
+                        error,
+                        recoverable: true,
+                    },
+                );
+                std::mem::forget(device);
                 return;
             }
         }

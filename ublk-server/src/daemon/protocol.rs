@@ -175,18 +175,22 @@ impl Message {
         let wrong = |text: String| Refusal::new(400, text);
         let version = body.get("version").and_then(Value::as_u64);
         let version = version.and_then(|version| u32::try_from(version).ok());
-        let version = version.ok_or_else(|| wrong(format!("the request names no version; this server speaks {VERSION}")))?;
+        let version =
+            version.ok_or_else(|| wrong(format!("the request names no version; this server speaks {VERSION}")))?;
         if !(OLDEST..=VERSION).contains(&version) {
             return Err(wrong(format!(
                 "version {version} of the protocol is not spoken here, but {OLDEST} to {VERSION}; use the command of version {}",
                 env!("CARGO_PKG_VERSION")
             )));
         }
-        if let Some(unknown) = body
-            .as_object()
-            .and_then(|members| members.keys().find(|name| !["version", "request"].contains(&name.as_str())))
-        {
-            return Err(wrong(format!("unknown field {unknown:?}; use the command of this server's version")));
+        if let Some(unknown) = body.as_object().and_then(|members| {
+            members
+                .keys()
+                .find(|name| !["version", "request"].contains(&name.as_str()))
+        }) {
+            return Err(wrong(format!(
+                "unknown field {unknown:?}; use the command of this server's version"
+            )));
         }
         let request = body.get("request").cloned().unwrap_or_default();
         let request = serde_json::from_value(request).map_err(|error| wrong(format!("the request: {error}")))?;
@@ -272,7 +276,9 @@ mod tests {
 
     fn spec() -> Spec {
         Spec {
-            target: TargetSpec::Volume { path: "/volumes/a".into() },
+            target: TargetSpec::Volume {
+                path: "/volumes/a".into(),
+            },
             id: Some(3),
             queues: 2,
             depth: 64,
@@ -290,11 +296,16 @@ mod tests {
         };
         let targets = [
             spec().target,
-            TargetSpec::Loop { block_size: Some(BlockSize::B512), buffered: true },
+            TargetSpec::Loop {
+                block_size: Some(BlockSize::B512),
+                buffered: true,
+            },
             TargetSpec::Mem(plain),
             TargetSpec::Null(plain),
         ];
-        let adds = targets.into_iter().map(|target| Request::Add(Spec { target, ..spec() }));
+        let adds = targets
+            .into_iter()
+            .map(|target| Request::Add(Spec { target, ..spec() }));
         let others = [
             Request::Delete { id: 7, force: true },
             Request::Recover {},
@@ -310,15 +321,26 @@ mod tests {
 
     #[test]
     fn unknown_versions_fields_and_requests_are_refused_with_a_sentence() {
-        let delete = |extra: &str| format!("{{\"version\": 1, \"request\": {{\"delete\": {{\"id\": 1, \"force\": false{extra}}}}}}}");
+        let delete = |extra: &str| {
+            format!("{{\"version\": 1, \"request\": {{\"delete\": {{\"id\": 1, \"force\": false{extra}}}}}}}")
+        };
         assert!(Message::read(&serde_json::from_str(&delete("")).unwrap()).is_ok());
         for (body, word) in [
             ("{}".to_owned(), "version"),
-            ("{\"version\": 2, \"request\": {\"recover\": {}}}".to_owned(), "version 2"),
-            ("{\"version\": 0, \"request\": {\"recover\": {}}}".to_owned(), "version 0"),
+            (
+                "{\"version\": 2, \"request\": {\"recover\": {}}}".to_owned(),
+                "version 2",
+            ),
+            (
+                "{\"version\": 0, \"request\": {\"recover\": {}}}".to_owned(),
+                "version 0",
+            ),
             ("{\"version\": 99999999999, \"request\": {}}".to_owned(), "version"),
             ("{\"version\": 1, \"request\": {\"explode\": {}}}".to_owned(), "explode"),
-            ("{\"version\": 1, \"request\": {\"recover\": {}}, \"hurry\": 1}".to_owned(), "hurry"),
+            (
+                "{\"version\": 1, \"request\": {\"recover\": {}}, \"hurry\": 1}".to_owned(),
+                "hurry",
+            ),
             (delete(", \"gently\": true"), "gently"),
             ("{\"version\": 1}".to_owned(), "request"),
             ("[]".to_owned(), "version"),

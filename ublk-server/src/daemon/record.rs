@@ -112,7 +112,12 @@ impl Records {
             Ok(text) => match serde_json::from_slice::<Record>(&text) {
                 Ok(record) if record.version == VERSION && record.id == id => Some(record),
                 Ok(record) => {
-                    tracing::warn!("{}: of version {} and device {}", path.display(), record.version, record.id);
+                    tracing::warn!(
+                        "{}: of version {} and device {}",
+                        path.display(),
+                        record.version,
+                        record.id
+                    );
                     None
                 }
                 Err(error) => {
@@ -173,15 +178,25 @@ mod tests {
 
     fn record(id: u32) -> Record {
         let spec = Spec {
-            target: TargetSpec::Volume { path: "/volumes/a".into() },
+            target: TargetSpec::Volume {
+                path: "/volumes/a".into(),
+            },
             id: None,
             queues: 1,
             depth: 1,
             io_size: 4096,
             read_only: false,
         };
-        let backing = Backing::Pool { path: "/srv/pool".into() };
-        Record::new(id, Some(Identity::of("volume", &[b"a"])), backing, spec, "/run/a.sock".into())
+        let backing = Backing::Pool {
+            path: "/srv/pool".into(),
+        };
+        Record::new(
+            id,
+            Some(Identity::of("volume", &[b"a"])),
+            backing,
+            spec,
+            "/run/a.sock".into(),
+        )
     }
 
     #[test]

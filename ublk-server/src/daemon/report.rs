@@ -99,7 +99,9 @@ impl Background<'_> {
                 Err(StartError::Told(text))
             }
             Err(_) => {
-                let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                let how = child
+                    .wait()
+                    .map_or_else(|error| error.to_string(), |status| status.to_string());
                 Err(StartError::Died(how))
             }
         }

@@ -22,10 +22,12 @@ const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until a block device is usable. A target that stores nothing is read all the same.
 pub(super) fn wait(path: &str) -> Result<(), Error> {
-    let fail = |what| move |error: std::io::Error| Error::Unusable {
-        path: path.to_owned(),
-        what,
-        errno: errno_of_io(&error),
+    let fail = |what| {
+        move |error: std::io::Error| Error::Unusable {
+            path: path.to_owned(),
+            what,
+            errno: errno_of_io(&error),
+        }
     };
     let node = fs::metadata(path).map_err(fail("looked at"))?;
     let number = (major(node.rdev()), minor(node.rdev()));

@@ -100,7 +100,10 @@ fn fetch_and_end(channel: &File, info: &sys::ublksrv_ctrl_dev_info, queue: u16) 
     let address = if copies { 0 } else { NOWHERE };
     let mut ring = IoUring::new(u32::from(info.queue_depth)).map_err(|error| errno_of_io(&error))?;
     for tag in 0..info.queue_depth {
-        push(&mut ring, &entry(channel, sys::UBLK_U_IO_FETCH_REQ, queue, tag, address)?)?;
+        push(
+            &mut ring,
+            &entry(channel, sys::UBLK_U_IO_FETCH_REQ, queue, tag, address)?,
+        )?;
     }
     ring.submit().map_err(|error| errno_of_io(&error))?;
     // What is accepted does not complete.

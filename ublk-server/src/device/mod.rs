@@ -215,11 +215,7 @@ impl Device {
     /// Leaves a device that outlives this process to the next server, after answering what the target has. Applications
     /// wait from now on.
     pub fn release(mut self) -> Result<(), Error> {
-        self.leave.ask();
-        let mut result = Ok(());
-        for (queue, thread) in mem::take(&mut self.queues) {
-            result = result.and(self.joined(queue, thread));
-        }
+        let result = self.let_go();
         tracing::info!("{} waits for another server", self.path());
         self.owned = false;
         // libublk deletes what it made when it is dropped.
@@ -374,10 +370,6 @@ impl Device {
 
     /// Undoes everything, to learn what a queue had to say.
     fn why_a_queue_ended(&mut self) -> Error {
-        if !self.owned {
-            // It has said so with its last breath.
-            wait_until(NODE_TIMEOUT, || self.queues.iter().any(|(_, thread)| thread.is_finished()));
-        }
         match self.end() {
             Err(error) => error,
             // Its fetches were ended in an orderly way: someone else has stopped the device already.

@@ -13,8 +13,7 @@
 //! 5. *End*: the device is live; the driver sends again what was not answered. That may be done a second time, which
 //!    writes the same bytes to the same place.
 //!
-//! An error leaves the device as it was, to be taken over by another process or to be deleted. Queues that had come up
-//! keep waiting for requests: the process should end, which ends them.
+//! An error leaves the device as it was, to be taken over by another process or to be deleted; queues that had come up end.
 
 use std::sync::Arc;
 use std::thread;
@@ -143,9 +142,14 @@ impl Device {
         Ok(device)
     }
 
-    /// Leaves the device to another process, or to nobody. Returns the error of a queue that has ended.
+    /// Leaves a device that was not taken over to another process, or to nobody.
     pub(super) fn let_go(&mut self) -> Result<(), Error> {
-        self.failure().map_or(Ok(()), Err)
+        self.leave.ask();
+        let mut result = Ok(());
+        for (queue, thread) in std::mem::take(&mut self.queues) {
+            result = result.and(self.joined(queue, thread));
+        }
+        result
     }
 }
 

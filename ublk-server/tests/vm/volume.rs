@@ -212,7 +212,12 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
         .write_all_at(b"?", run.start.byte_at() + 7)?;
 
     let log = fs::File::create("/run/volume.log")?;
-    let mut server = Server::spawn(Command::new(SERVER).arg("serve").args(pool.arguments()).stderr(Stdio::from(log)))?;
+    let mut server = Server::spawn(
+        Command::new(SERVER)
+            .arg("serve")
+            .args(pool.arguments())
+            .stderr(Stdio::from(log)),
+    )?;
     let read = |mib: u32| {
         let (input, skip) = (format!("if={}", server.device), format!("skip={mib}"));
         sys::output(

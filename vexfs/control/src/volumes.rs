@@ -157,8 +157,8 @@ fn create(fs: &Fs, create: &Create) -> Result<Done, Refusal> {
     let file = fs.create(parent.ino, name.as_bytes(), &made).map_err(failed)?;
     let mut sized = fs.truncate(file.ino, create.bytes, now());
     if create.preallocate {
-        let mode = Preallocation::Allocate { keep_size: true };
-        sized = sized.and_then(|()| fs.preallocate(file.ino, mode, 0, create.bytes, now()));
+        let promise = Preallocation::Allocate { keep_size: true };
+        sized = sized.and_then(|()| fs.preallocate(file.ino, promise, 0, create.bytes, now()));
     }
     if let Err(error) = sized.and_then(|()| fs.flush()) {
         // What cannot have its size is not left behind.
