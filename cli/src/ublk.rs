@@ -133,6 +133,20 @@ pub(crate) fn lock_starting() -> Result<Flock<fs::File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| anyhow!("locking {}: {errno}", path.display()))
 }
 
+/// Removes the socket that a daemon left which was killed. One that hangs has it still.
+pub(crate) fn remove_dead_socket(socket: &Path) -> Result<()> {
+    let _nobody_starts = lock_starting()?;
+    if matches!(Client::new(socket).devices(ANSWER), Err(ClientError::NotServed(_))) {
+        match fs::remove_file(socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", socket.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The daemon's program: beside this one, or where the shell would find it.
 pub(crate) fn program() -> PathBuf {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name(PROGRAM));

@@ -166,6 +166,17 @@ pub(crate) fn attach(id: u32, info: &sys::ublksrv_ctrl_dev_info) -> Result<UblkC
         .build()
 }
 
+/// Removes what libublk may have written of a device that it does not delete itself.
+pub(crate) fn forget(id: u32) {
+    let path = PathBuf::from(UblkCtrl::run_dir()).join(format!("{id:04}.json"));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("removing {}: {error}", path.display());
+        }
+        _ => {}
+    }
+}
+
 /// A description of a device for libublk that says nothing. Where none can be made, libublk complains, and no more.
 struct EmptyDescription(Option<PathBuf>);
 

@@ -17,7 +17,7 @@
 //!
 //! # Order of destruction
 //!
-//! Tasks borrow the queue, so the executor is dropped first. When the loop ends early, dropping a task that waits for
+//! Tasks borrow the queue, so the executor is dropped first. The queue itself is only dropped when no command is left. When the loop ends early, dropping a task that waits for
 //! the driver or an operation of its target leaks its buffer (see [`crate::buffer`]); the ring ends with the thread, which makes the driver give up
 //! the requests that were out.
 
@@ -51,15 +51,31 @@ pub(crate) fn serve<T: Target>(
 ) -> Result<(), QueueError> {
     make_ring(device.dev_info.queue_depth)?;
     let queue = UblkQueue::new(id, device).map_err(|error| QueueError::Map(errno_of(&error)))?;
-    let buffer_len = usize::try_from(device.dev_info.max_io_buf_bytes).unwrap_or(usize::MAX);
     let tasks = Tasks {
         running: Cell::new(0),
         busy: Cell::new(0),
         leaving: Cell::new(false),
         failure: RefCell::new(None),
     };
+    let result = serve_tags(&queue, device, target, leave, &tasks, ready);
+    if tasks.running.get() > 0 {
+        // The driver has commands. libublk would wait for their end before it lets go of the files they use, and they only
+        // end with the ring, which ends with this thread.
+        std::mem::forget(queue);
+    }
+    result
+}
+
+fn serve_tags<T: Target>(
+    queue: &UblkQueue<'_>,
+    device: &UblkDev,
+    target: &T,
+    leave: &Leave,
+    tasks: &Tasks,
+    ready: impl FnOnce(),
+) -> Result<(), QueueError> {
+    let buffer_len = usize::try_from(device.dev_info.max_io_buf_bytes).unwrap_or(usize::MAX);
     let executor = LocalExecutor::new();
-    let (queue, tasks) = (&queue, &tasks);
     for tag in queue.tags() {
         let buffer = new_buffer(buffer_len)?;
         tasks.running.set(tasks.running.get() + 1);
@@ -82,6 +98,7 @@ pub(crate) fn serve<T: Target>(
             tasks.leaving.set(true);
         })
         .detach();
+    while executor.try_tick() {}
 
     while tasks.running.get() > 0 && !tasks.have_left() {
         // With every command ended, operations of targets may still be under way.

@@ -127,6 +127,9 @@ fn delete(known: &Known, force: bool) -> Result<bool> {
     let what = format!("deleting {}", known.path());
     let removed = ublk::bounded(&what, move || device::remove(id))?.context(what)?;
     ublk::records()?.remove(id);
+    if let Some(record) = &known.record {
+        ublk::remove_dead_socket(&record.socket)?;
+    }
     if let Some(backing) = orphaned {
         save_others(&backing)?;
     }
@@ -172,7 +175,7 @@ fn save_others(backing: &Backing) -> Result<()> {
     if others.is_empty() || Daemon::of(backing)?.is_some() {
         return Ok(());
     }
-    recover::group(backing, None)
+    recover::group(backing, None, None)
         .context("the other devices of the killed daemon")
         .map(drop)
 }

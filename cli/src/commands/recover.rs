@@ -2,6 +2,7 @@
 
 //! Giving devices without a server a new one.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// Every device, as without an argument
     #[arg(long, conflicts_with = "device")]
     all: bool,
+    /// Append what a new daemon has to say to a file, not to the journal of systemd
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments, log: Option<&str>, json: bool) -> Result<()> {
@@ -48,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, log: Option<&str>, json: bool) -> Resul
     for known in candidates {
         match wants(&known, arguments.device.is_some()) {
             Ok(Some(backing)) if !done.iter().any(|other| other.is_same_as(&backing)) => {
-                match group(&backing, log) {
+                match group(&backing, log, arguments.log_file.as_deref()) {
                     Ok(takeover) => {
                         recovered.extend(takeover.taken_over);
                         failures.extend(takeover.left.into_iter().map(|text| anyhow!(text)));
@@ -125,7 +129,7 @@ fn is_served(known: &Known) -> Result<bool> {
 }
 
 /// Has all devices of a pool or file taken over: by the daemon that serves others of it, or a new one.
-pub(crate) fn group(backing: &Backing, log: Option<&str>) -> Result<Takeover> {
+pub(crate) fn group(backing: &Backing, log: Option<&str>, log_file: Option<&Path>) -> Result<Takeover> {
     let lock = ublk::lock_starting()?;
     if let Some(daemon) = Daemon::of(backing)? {
         drop(lock);
@@ -136,7 +140,7 @@ pub(crate) fn group(backing: &Backing, log: Option<&str>) -> Result<Takeover> {
     let background = Background {
         program: &program,
         log,
-        log_file: None,
+        log_file,
         lock_memory: false,
     };
     let wanted = Wanted {

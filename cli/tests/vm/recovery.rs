@@ -26,7 +26,7 @@ fn replace(scene: &Scene, device: &str) -> Result<Duration> {
     let start = Instant::now();
     // Not waited for: the successor has to cope with a process that is still ending.
     signal("-KILL", pid)?;
-    let recovered = scene.ok(&["recover"])?;
+    let recovered = scene.ok(&["recover", "--log-file", LOG])?;
     let took = start.elapsed();
     ensure!(recovered == device, "recovered is {recovered:?}, not {device}");
     Ok(took)
@@ -192,7 +192,7 @@ fn a_tree_is_unpacked_while_the_daemon_stands_still_two_hundred_times() -> Resul
 }
 
 /// A daemon is killed at any moment of taking devices over; in the end another takes them over.
-fn takeovers_are_cut_short(cycles: u64) -> Result<()> {
+fn takeovers_are_cut_short(cycles: u32) -> Result<()> {
     let scene = Scene::with_disk("disk")?;
     scene.pool(POOL, "200MiB", "a", "32MiB")?;
     let device = scene.add(&[POOL, "--volume", "a", "--queues", "2"])?;
@@ -205,18 +205,20 @@ fn takeovers_are_cut_short(cycles: u64) -> Result<()> {
         let before = sectors(&device)?;
         signal("-KILL", daemon()?)?;
         let mut recovering = scene
-            .command(&["recover"])
+            .command(&["recover", "--log-file", LOG])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
         // Spread over the second half of a takeover, where the driver is spoken to.
-        std::thread::sleep(usual / 2 + usual.mul_f64(cycle as f64 / cycles as f64 / 1.5));
+        std::thread::sleep(usual / 2 + usual.mul_f64(f64::from(cycle) / f64::from(cycles) / 1.5));
         for pid in daemons() {
             // It may have ended.
             let _ended = signal("-KILL", pid);
         }
         recovering.wait()?;
-        let text = scene.ok(&["recover"]).with_context(|| format!("cycle {cycle}"))?;
+        let text = scene
+            .ok(&["recover", "--log-file", LOG])
+            .with_context(|| format!("cycle {cycle}"))?;
         ensure!(
             text.is_empty() || text == device,
             "cycle {cycle}: recovered is {text:?}"

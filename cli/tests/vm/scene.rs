@@ -17,10 +17,11 @@ const CLI: &str = env!("CARGO_BIN_EXE_vexfs-ublk");
 const PROGRAMS: &str = "/run/programs";
 /// What daemons of these tests say.
 pub(crate) const LOG: &str = "/run/daemons.log";
-const RUNTIME: &str = "/run/vexfs-ublk";
 
 /// The driver, the programs, and no device.
 pub(crate) struct Scene {
+    program: String,
+    runtime: &'static str,
     mounted: bool,
 }
 
@@ -35,7 +36,11 @@ impl Scene {
                 fs::copy(from, &to).with_context(|| from.display().to_string())?;
             }
         }
-        let scene = Self { mounted: false };
+        let scene = Self {
+            program: format!("{PROGRAMS}/vexfs-ublk"),
+            runtime: "/run/vexfs-ublk",
+            mounted: false,
+        };
         scene.clear()?;
         fs::write(LOG, "")?;
         Ok(scene)
@@ -61,7 +66,7 @@ impl Scene {
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(format!("{PROGRAMS}/vexfs-ublk"));
+        let mut command = Command::new(&self.program);
         command.args(words);
         command
     }
@@ -135,10 +140,10 @@ impl Scene {
             .filter(|name| name.starts_with("ublkb"))
             .collect();
         ensure!(devices.is_empty(), "{devices:?} are left in /dev");
-        let mut files = left(RUNTIME);
-        files.extend(left(&format!("{RUNTIME}/devices")));
+        let mut files = left(self.runtime);
+        files.extend(left(&format!("{}/devices", self.runtime)));
         files.retain(|name| ![".lock", "devices"].contains(&name.as_str()));
-        ensure!(files.is_empty(), "{files:?} are left in {RUNTIME}");
+        ensure!(files.is_empty(), "{files:?} are left in {}", self.runtime);
         Ok(())
     }
 }
@@ -201,11 +206,14 @@ impl Load {
             .args(["--time_based", "--runtime=3600"])
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self {
+        let mut load = Self {
             fio,
             device: device.to_owned(),
             log,
-        })
+        };
+        let before = sectors(device)?;
+        load.moves(&before)?;
+        Ok(load)
     }
 
     /// It works, and has met no error.

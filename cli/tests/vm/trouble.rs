@@ -14,6 +14,7 @@ const BELOW: &str = "/dev/mapper/below";
 
 /// A device-mapper device on the scratch disk; removed on drop.
 struct Below {
+    name: &'static str,
     disk: String,
     sectors: u64,
 }
@@ -28,7 +29,11 @@ impl Below {
         let disk = sys::disk(disk)?;
         let disk = disk.to_str().context("a device's name is text")?.to_owned();
         let sectors = sys::output("blockdev", &["--getsz", &disk])?.trim().parse()?;
-        let below = Self { disk, sectors };
+        let below = Self {
+            name: "below",
+            disk,
+            sectors,
+        };
         let table = below.linear();
         sys::output(
             "dmsetup",
@@ -43,13 +48,13 @@ impl Below {
 
     /// From now on it is as the table says.
     fn becomes(&self, table: &str) -> Result<()> {
-        let load = ["load", "below", "--table", table];
+        let load = ["load", self.name, "--table", table];
         sys::output("dmsetup", &load)?;
         sys::output(
             "dmsetup",
-            &["suspend", "--noflush", "--nolockfs", "--noudevsync", "below"],
+            &["suspend", "--noflush", "--nolockfs", "--noudevsync", self.name],
         )?;
-        sys::output("dmsetup", &["resume", "--noudevrules", "--noudevsync", "below"]).map(drop)
+        sys::output("dmsetup", &["resume", "--noudevrules", "--noudevsync", self.name]).map(drop)
     }
 }
 

@@ -23,7 +23,7 @@ use libublk::sys;
 use nix::errno::Errno;
 
 use super::{Device, INTERVAL, mend, no_eventfd};
-use crate::control::{Control, attach, errno_of};
+use crate::control::{Control, attach, errno_of, forget};
 use crate::error::Error;
 use crate::identity::{Identity, from_word, is_ours};
 use crate::options::driver_params;
@@ -263,6 +263,7 @@ pub fn remove(id: u32) -> Result<Removal, Error> {
             Err(errno) => return Err(Error::System { what, errno }),
         }
     }
+    forget(id);
     let gone = super::wait_until(super::DELETE_TIMEOUT, || !matches!(control.device_exists(id), Ok(true)));
     Ok(if gone { Removal::Done } else { Removal::Pending })
 }
