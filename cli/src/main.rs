@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublk`: make, mount, look into, fill, check and grow pools.
+//! `vexfs-ublk`: make, mount, look into, fill, check and grow pools, and serve block devices.
 //!
 //! One executable under several names: `vexfs-ublk` with subcommands, and `mkfs.vexfs`, `fsck.vexfs`, `mount.vexfs` and
 //! `umount.vexfs` (or `umount.fuse.vexfs`), which `mkfs -t`, `fsck`, `mount -t` and `umount` call. Every command ends with
@@ -14,6 +14,7 @@
 //! | [`archive`] | tar |
 //! | [`place`] | `POOL:/path` |
 //! | [`served`] | pools that somebody serves |
+//! | [`ublk`] | block devices, and the daemons that serve them |
 //! | [`show`], [`figures`] | text for people, JSON for programs |
 //! | [`failure`] | how failures are told |
 
@@ -29,6 +30,7 @@ mod served;
 mod show;
 #[cfg(test)]
 mod tests;
+mod ublk;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -38,7 +40,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use commands::generate::{EXIT_CODES, Program};
 use vexfs_control::logging::{self, Output};
 
-/// Make, mount, look into, fill, check and grow VexFS pools.
+/// Make, mount, look into, fill, check and grow VexFS pools, and serve block devices.
 ///
 /// A pool is a file or a block device. Commands on files of a pool work on one that is not mounted, and name it as
 /// POOL:/path.
@@ -63,7 +65,8 @@ Examples:
   vexfs-ublk ls -l pool.img:/photos
   vexfs-ublk snapshot pool.img:/photos pool.img:/photos-before
   vexfs-ublk check pool.img
-  vexfs-ublk mount pool.img /mnt; vexfs-ublk umount /mnt";
+  vexfs-ublk mount pool.img /mnt; vexfs-ublk umount /mnt
+  vexfs-ublk volume create pool.img disk --size 20GiB; vexfs-ublk add pool.img --volume disk";
 
 // What a command is for is said where its arguments are.
 #[derive(Subcommand)]
@@ -87,6 +90,13 @@ enum Command {
     Xattr(commands::xattr::Arguments),
     #[command(visible_alias = "clone")]
     Snapshot(commands::snapshot::Arguments),
+    Add(commands::add::Arguments),
+    Del(commands::del::Arguments),
+    List(commands::list::Arguments),
+    Recover(commands::recover::Arguments),
+    Handover(commands::handover::Arguments),
+    Volume(commands::volume::Arguments),
+    Features(commands::features::Arguments),
     Status(commands::status::Arguments),
     Top(commands::top::Arguments),
     Export(commands::export::Arguments),
@@ -207,6 +217,13 @@ fn run(cli: &Cli) -> ExitCode {
         Command::Import(arguments) => commands::import::run(arguments, json),
         Command::Doctor(arguments) => return commands::doctor::run(arguments, json),
         Command::Generate(arguments) => commands::generate::run(arguments, programs(), json),
+        Command::Add(arguments) => commands::add::run(arguments, cli.log.as_deref(), json),
+        Command::Del(arguments) => commands::del::run(arguments, json),
+        Command::List(arguments) => commands::list::run(arguments, json),
+        Command::Recover(arguments) => commands::recover::run(arguments, cli.log.as_deref(), json),
+        Command::Handover(arguments) => commands::handover::run(arguments, json),
+        Command::Volume(arguments) => commands::volume::run(arguments, json),
+        Command::Features(arguments) => commands::features::run(arguments, json),
         Command::Status(arguments) => commands::status::run(arguments, json),
         Command::Top(arguments) => commands::top::run(arguments, json),
     };

@@ -5,6 +5,7 @@
 //! With `--json` a command prints one document, an object with the member `version`. Within a version members are only
 //! added. `docs/OPERATIONS.md` lists them.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,6 +40,26 @@ pub(crate) fn table(rows: &[(&str, Value)], json: bool) {
             other => println!("{name:width$}  {other}"),
         }
     }
+}
+
+/// Columns as wide as their widest word.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let words = rows.iter().filter_map(|row| row.get(column));
+        words.map(|word| word.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (word, width) in row.iter().zip(&widths) {
+            // Writing to a string does not fail.
+            let _ = write!(line, "{word:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// A bar for long work; nothing where there is no terminal.
@@ -137,7 +158,6 @@ pub(crate) fn exact_time(time: Timestamp) -> String {
 
 /// Bytes of an attribute or file as text, and how it is encoded: as it is where it is UTF-8, else in hexadecimal digits.
 pub(crate) fn bytes(bytes: &[u8]) -> (String, &'static str) {
-    use std::fmt::Write as _;
     if let Ok(text) = std::str::from_utf8(bytes) {
         return (text.to_owned(), "utf-8");
     }

@@ -27,8 +27,11 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::Error;
+use crate::units::Bytes;
 
 const PATH: &str = "/dev/ublk-control";
+/// `UBLK_U_CMD_TRY_STOP_DEV` of Linux 7.0: `_IOWR('u', 0x17, struct ublksrv_ctrl_cmd)`. libublk has no name for it yet.
+const TRY_STOP_DEV: u32 = sys::UBLK_U_CMD_STOP_DEV & !0xff | 0x17;
 /// The room for a command in a submission of double size.
 const COMMAND_LEN: usize = 80;
 
@@ -83,6 +86,23 @@ impl Control {
     /// Makes a device live again that this process has connected to.
     pub(crate) fn end_recovery(&mut self, id: u32) -> Result<(), Errno> {
         self.tell(sys::UBLK_U_CMD_END_USER_RECOVERY, id, u64::from(std::process::id()))
+    }
+
+    /// What the driver can do, as bits `UBLK_F_*`; none from a driver that is too old to tell.
+    pub(crate) fn features(&mut self) -> u64 {
+        self.ask(sys::UBLK_U_CMD_GET_FEATURES, 0, 0, Box::new(0_u64))
+            .map_or(0, |bits| *bits)
+    }
+
+    /// Gives a live device another size. `EOPNOTSUPP` from drivers before Linux 6.16.
+    pub(crate) fn update_size(&mut self, id: u32, size: Bytes) -> Result<(), Errno> {
+        self.tell(sys::UBLK_U_CMD_UPDATE_SIZE, id, size.sectors())
+    }
+
+    /// Stops a device that nobody has open, and lets nobody open it any more. `EBUSY` if somebody has; `EOPNOTSUPP` from
+    /// drivers that cannot tell.
+    pub(crate) fn try_stop(&mut self, id: u32) -> Result<(), Errno> {
+        self.tell(TRY_STOP_DEV, id, 0)
     }
 
     /// Fails what applications wait for, and removes the block device.
@@ -144,6 +164,17 @@ pub(crate) fn attach(id: u32, info: &sys::ublksrv_ctrl_dev_info) -> Result<UblkC
         .depth(info.queue_depth)
         .io_buf_bytes(info.max_io_buf_bytes)
         .build()
+}
+
+/// Removes what libublk may have written of a device that it does not delete itself.
+pub(crate) fn forget(id: u32) {
+    let path = PathBuf::from(UblkCtrl::run_dir()).join(format!("{id:04}.json"));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("removing {}: {error}", path.display());
+        }
+        _ => {}
+    }
 }
 
 /// A description of a device for libublk that says nothing. Where none can be made, libublk complains, and no more.
@@ -257,6 +288,13 @@ mod tests {
         expected[8..16].copy_from_slice(&0x1112_1314_1516_1718_u64.to_ne_bytes());
         expected[16..24].copy_from_slice(&0x2122_2324_2526_2728_u64.to_ne_bytes());
         assert_eq!(command, expected);
+    }
+
+    #[test]
+    fn stopping_what_is_not_open_has_the_number_of_the_header() {
+        // _IOC(_IOC_READ | _IOC_WRITE, 'u', 0x17, 32)
+        assert_eq!(TRY_STOP_DEV, 0xc020_7517);
+        assert_eq!(size_of::<sys::ublksrv_ctrl_cmd>(), 32);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub enum Error {
         errno: Errno,
     },
     /// There is nothing to take over or delete.
-    #[error("there is no ublk device {0}: start a server without 'recover' to make one")]
+    #[error("there is no ublk device {0}: 'vexfs-ublk list' shows those there are")]
     NoDevice(u32),
     /// Somebody serves it.
     #[error("device {id} is served by process {pid}: end that first")]
@@ -86,9 +86,7 @@ pub enum Error {
         pid: i32,
     },
     /// It does not wait for a server.
-    #[error(
-        "device {0} cannot be taken over, it did not outlive its server: remove it with 'vexfs-ublkd delete --id {0}'"
-    )]
+    #[error("device {0} cannot be taken over, it did not outlive its server: remove it with 'vexfs-ublk del {0}'")]
     NotRecoverable(u32),
     /// Another program made it.
     #[error("device {0} is none of ours: use the program that made it")]
@@ -108,6 +106,24 @@ pub enum Error {
         path: String,
         /// What the driver said.
         errno: Errno,
+    },
+    /// It is live, but of no use.
+    #[error("{path} is live but cannot be {what}: {errno} (the log may say why)")]
+    Unusable {
+        /// The block device.
+        path: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// Its record cannot be written.
+    #[error("cannot write the record of device {id}: {source}")]
+    Record {
+        /// The number of the device.
+        id: u32,
+        /// What the system said.
+        source: io::Error,
     },
     /// The device is live, but nobody made its node.
     #[error("{0} did not appear: the device is live, but /dev is not a devtmpfs and no udev created the node")]

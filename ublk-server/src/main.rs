@@ -1,151 +1,197 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublkd`: serves one block device, in the foreground, until told to stop. `recover` goes on with one whose server
-//! died, `delete` removes it. `features` tells what the driver can do, a word a line.
+//! `vexfs-ublkd`: the daemon that serves block devices. `vexfs-ublk add` starts it in the background; a service manager
+//! runs `vexfs-ublkd serve` in the foreground.
 //!
 //! # Contract
 //!
-//! - stdout of a server carries one line, the path of the block device, written when the device is open for I/O.
-//! - SIGTERM, SIGINT and SIGHUP stop and delete the device; the exit code is 0. So it is when somebody else deletes it.
+//! - stdout carries the path of each device, a line each, written when it is open for I/O. With `--detach` it carries one
+//!   line of JSON instead, [`Report`], and nobody is written to afterwards.
+//! - SIGTERM, SIGINT and SIGHUP end it with exit code 0: devices in use stay, for the next server; others are deleted.
 //! - An error is one line on stderr and exit code 1; a wrong command line is exit code 2.
-//! - Logs go to stderr, by default only warnings; `RUST_LOG` chooses.
+//! - Logs go to stderr, or to the journal where stderr is that; with `--detach` to the journal, if there is one.
 
-mod args;
+#![expect(clippy::doc_markdown, reason = "help texts are for terminals")]
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use args::{Args, Task, Wanted};
-use clap::Parser;
-use nix::errno::Errno;
-use thiserror::Error;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-use ublk_server::device::{self, Device, Orphan, Wake};
-use ublk_server::features;
-use ublk_server::options::Options;
-use ublk_server::signals::StopSignals;
-use ublk_server::target::{Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use ublk_server::args::{ArgsError, DeviceArgs};
+use ublk_server::daemon::protocol::Wanted;
+use ublk_server::daemon::report::Report;
+use ublk_server::daemon::{self, End, HANDOVER_VARIABLE, Ready, Settings};
+use vexfs_control::logging::{self, LogControl, Output};
 
-/// Anything that ends the server early.
-#[derive(Debug, Error)]
-enum Failure {
-    #[error(transparent)]
-    Device(#[from] ublk_server::error::Error),
-    #[error(transparent)]
-    Mem(#[from] MemError),
-    #[error(transparent)]
-    Loop(#[from] LoopError),
-    #[error(transparent)]
-    Volume(#[from] VolumeError),
-    #[error("cannot leave the pool clean: {0}; nothing written is lost, the next opening replays its journal")]
-    Close(vexfs::error::Error),
-    #[error("cannot block and receive signals: {0}")]
-    Signals(Errno),
-    #[error("cannot wait for signals: {0}")]
-    Wait(Errno),
-    #[error("cannot write to stdout: {0}")]
-    Report(io::Error),
+/// Serve block devices from user space.
+#[derive(Debug, Parser)]
+#[command(name = "vexfs-ublkd", version, about)]
+struct Args {
+    /// What to log: error, warn, info, debug, trace, off, or directives as warn,vexfs=debug [default: $VEXFS_LOG or info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Serve the devices of a pool, a file or device, or memory, until SIGTERM
+    ///
+    /// Devices of it that wait for a server are taken over. A device that is named here is added if it is not there.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches")]
+struct ServeArgs {
+    /// A pool, a file or block device, or one of the words null and mem
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// End when the last device is gone
+    #[arg(long)]
+    until_idle: bool,
+    /// Keep all memory of the daemon in memory
+    #[arg(long)]
+    mlock: bool,
+    /// Leave the session of the caller, and report to it in one line of JSON
+    #[arg(long)]
+    detach: bool,
+    /// With --detach: log to the standard error also where there is a journal
+    #[arg(long, requires = "detach")]
+    log_errors: bool,
+    /// What to serve, as JSON of the control protocol, instead of everything above
+    #[arg(long, hide = true, value_name = "JSON", conflicts_with = "from")]
+    wanted: Option<String>,
 }
 
 fn main() -> ExitCode {
-    let task = Args::parse().task().unwrap_or_else(|error| error.exit());
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .init();
-    match run(task) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // If stderr is gone, there is nobody left to tell; the exit code still does.
-            let _ = writeln!(io::stderr(), "vexfs-ublkd: {failure}");
-            ExitCode::FAILURE
+    let args = Args::parse();
+    let Task::Serve(serve) = args.command;
+    let output = if serve.detach && !serve.log_errors {
+        Output::Journal
+    } else {
+        Output::Errors
+    };
+    let log = match logging::start(args.log.as_deref(), "info", output) {
+        Ok(log) => log,
+        Err(error) => return failed(&error, false),
+    };
+    let wanted = match wanted(&serve) {
+        Ok(wanted) => wanted,
+        Err(ArgsError::Usage(text)) => Args::command().error(ErrorKind::ValueValidation, text).exit(),
+        Err(error) => return failed(&error, serve.detach),
+    };
+    // As it was called: after a change of the working directory, and of the program on disk.
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return failed(&error, serve.detach),
+    };
+    daemon::abort_on_panic();
+    if serve.detach {
+        daemon::process::leave_session();
+    }
+    run(&serve, wanted, &log, &program)
+}
+
+fn wanted(serve: &ServeArgs) -> Result<Wanted, ArgsError> {
+    match &serve.wanted {
+        Some(json) => serde_json::from_str(json).map_err(|error| ArgsError::Usage(format!("--wanted: {error}"))),
+        None => daemon::patiently_wanted(|| serve.device.wanted(serve.from.as_deref())),
+    }
+}
+
+fn run(serve: &ServeArgs, mut wanted: Wanted, log: &LogControl, program: &Path) -> ExitCode {
+    loop {
+        let settings = Settings {
+            wanted: wanted.clone(),
+            program: program.to_owned(),
+            until_idle: serve.until_idle,
+            lock_memory: serve.mlock,
+            log: log.clone(),
+        };
+        match daemon::serve(settings, |ready| announce(ready, serve.detach)) {
+            Ok(End::Done) => return ExitCode::SUCCESS,
+            Ok(End::Handover { since }) => {
+                // What was asked for at the start may have been deleted since; what is left waits for a server.
+                wanted.devices.clear();
+                // Only returns if it failed; then this program goes on.
+                let error = become_again(program, &wanted, serve, since);
+                tracing::error!("cannot run {}: {error}; going on as before", program.display());
+            }
+            Err(error) => {
+                let code = failed(&error, serve.detach);
+                if matches!(error, daemon::DaemonError::Broken(_)) {
+                    // Without a farewell to anybody: what is dropped would be deleted.
+                    std::process::exit(1);
+                }
+                return code;
+            }
         }
     }
 }
 
-fn run(task: Task) -> Result<(), Failure> {
-    // Before the first thread, and before the first command to the driver.
-    let signals = StopSignals::block().map_err(Failure::Signals)?;
-    match task {
-        Task::Serve(wanted, options) => serve(wanted, Start::New(options), &signals),
-        Task::Recover(id, wanted) => serve(wanted, Start::Orphan(Box::new(Orphan::find(id)?)), &signals),
-        Task::Delete(id) => Ok(device::delete(id)?),
-        Task::Features => {
-            let mut stdout = io::stdout();
-            let mut names = features::names()?.into_iter();
-            names
-                .try_for_each(|name| writeln!(stdout, "{name}"))
-                .map_err(Failure::Report)
+/// Becomes the program that is at the path now. All descriptors but the standard ones close.
+fn become_again(program: &Path, wanted: &Wanted, serve: &ServeArgs, since: u64) -> io::Error {
+    let wanted = match serde_json::to_string(wanted) {
+        Ok(wanted) => wanted,
+        Err(error) => return error.into(),
+    };
+    let mut words: Vec<OsString> = vec!["serve".into(), "--wanted".into(), wanted.into()];
+    for (given, word) in [
+        (serve.until_idle, "--until-idle"),
+        (serve.mlock, "--mlock"),
+        (serve.detach, "--detach"),
+        (serve.log_errors, "--log-errors"),
+    ] {
+        if given {
+            words.push(word.into());
         }
     }
+    Command::new(program)
+        .args(words)
+        .env(HANDOVER_VARIABLE, since.to_string())
+        .exec()
 }
 
-/// Where the device comes from.
-enum Start {
-    /// It is made.
-    New(Options),
-    /// Its server died.
-    Orphan(Box<Orphan>),
-}
-
-impl Start {
-    /// Opens what stands behind the device, which may still belong to its dead server.
-    fn open<T, E>(&self, open: impl Fn() -> Result<T, E>, is_in_use: impl Fn(&E) -> bool) -> Result<T, E> {
-        match self {
-            Self::New(_) => open(),
-            Self::Orphan(_) => device::patiently(open, is_in_use),
-        }
+fn announce(ready: &Ready, detach: bool) {
+    if detach {
+        tell(&Report::Ready(ready.clone()));
+        return;
     }
-
-    fn device(self, target: impl Target) -> Result<Device, ublk_server::error::Error> {
-        match self {
-            Self::New(options) => Device::start(target, &options),
-            Self::Orphan(orphan) => Device::take_over(*orphan, target),
-        }
-    }
-}
-
-fn serve(wanted: Wanted, start: Start, signals: &StopSignals) -> Result<(), Failure> {
-    match wanted {
-        Wanted::Null(plain) => {
-            let target = Null::new(plain.size, plain.block_size, plain.write_cache);
-            serve_until_stopped(target, start, signals)
-        }
-        Wanted::Mem(plain) => {
-            let target = Mem::new(plain.size, plain.block_size, plain.write_cache)?;
-            serve_until_stopped(target, start, signals)
-        }
-        Wanted::Loop {
-            file,
-            buffered,
-            block_size,
-        } => {
-            let target = start.open(|| Loop::open(&file, block_size, buffered), LoopError::is_in_use)?;
-            serve_until_stopped(target, start, signals)
-        }
-        Wanted::Volume { pool, path } => {
-            let volume = start.open(|| Volume::open(&pool, &path), VolumeError::is_in_use)?;
-            let fs = volume.pool();
-            let served = serve_until_stopped(volume, start, signals);
-            let closed = fs.close().map_err(Failure::Close);
-            served.and(closed)
-        }
-    }
-}
-
-fn serve_until_stopped(target: impl Target, start: Start, signals: &StopSignals) -> Result<(), Failure> {
-    let device = start.device(target)?;
     let mut stdout = io::stdout();
-    writeln!(stdout, "{}", device.path())
-        .and_then(|()| stdout.flush())
-        .map_err(Failure::Report)?;
-    match device.wait(signals).map_err(Failure::Wait)? {
-        Wake::Signal(signal) => tracing::info!("stopping on {signal}"),
-        Wake::QueueEnded => tracing::info!("stopping because a queue ended"),
+    for device in &ready.devices {
+        // Who closed it does not want to know.
+        let _ = writeln!(stdout, "{}", device.path);
     }
-    Ok(device.stop()?)
+    let _ = stdout.flush();
+}
+
+/// The one line to whoever started this in the background; what is written later goes nowhere.
+fn tell(report: &Report) {
+    let mut stdout = io::stdout();
+    let text = serde_json::to_string(report).unwrap_or_default();
+    // It may be gone.
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if let Ok(nowhere) = File::options().write(true).open("/dev/null")
+        && let Err(errno) = nix::unistd::dup2_stdout(&nowhere)
+    {
+        tracing::warn!("keeps the caller's standard output: {errno}");
+    }
+}
+
+fn failed(error: &dyn std::error::Error, detach: bool) -> ExitCode {
+    tracing::debug!("{error}");
+    if detach {
+        tell(&Report::Failed(error.to_string()));
+    }
+    // If stderr is gone, there is nobody left to tell; the exit code still does.
+    let _ = writeln!(io::stderr(), "vexfs-ublkd: {error}");
+    ExitCode::FAILURE
 }

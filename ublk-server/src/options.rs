@@ -35,6 +35,8 @@ pub struct Options {
     pub threads: u16,
     /// Largest request. Each tag has a buffer of this size, whose memory is allocated when used.
     pub io_size: Bytes,
+    /// Whether the block layer refuses writes.
+    pub read_only: bool,
     /// How driver and server are to talk.
     pub wishes: Wishes,
 }
@@ -50,6 +52,7 @@ impl Default for Options {
             depth: 128,
             threads: 1,
             io_size: Bytes::new(512 << 10),
+            read_only: false,
             wishes: Wishes::default(),
         }
     }
@@ -208,6 +211,7 @@ mod tests {
             depth: 1,
             threads: 1,
             io_size: Bytes::new(1 << 20),
+            read_only: false,
             wishes: Wishes::default(),
         }
     }

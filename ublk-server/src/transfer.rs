@@ -5,12 +5,14 @@
 use std::fmt;
 
 use libublk::sys;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::features::Features;
 
 /// How the data of requests reaches the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Transfer {
     /// The driver copies it to or from memory of the server.
     Copy,
@@ -56,7 +58,8 @@ impl fmt::Display for Transfer {
 }
 
 /// How many requests a completion or a command is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Delivery {
     /// One.
     Single,
@@ -65,7 +68,8 @@ pub enum Delivery {
 }
 
 /// What is asked for; what is left open is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wishes {
     /// How data is to be moved; otherwise the first way of the target's that the driver offers.
     pub transfer: Option<Transfer>,
@@ -99,7 +103,7 @@ pub enum ModeError {
     },
     /// The driver does not offer it.
     #[error(
-        "the ublk driver of this kernel does not offer {0}: leave it out ('vexfs-ublkd features' tells what there is)"
+        "the ublk driver of this kernel does not offer {0}: leave it out ('vexfs-ublk features' tells what there is)"
     )]
     Driver(&'static str),
     /// A server that is not trusted could show uninitialised memory of the kernel.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vexfs::size::{Size, SizeError};
 
@@ -100,11 +101,13 @@ impl ByteRange {
 }
 
 /// The smallest unit the device can read or write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockSize {
     /// 512 bytes.
+    #[serde(rename = "512")]
     B512,
     /// 4096 bytes.
+    #[serde(rename = "4096")]
     B4096,
 }
 

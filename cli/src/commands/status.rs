@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fmt::Write;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -12,11 +11,12 @@ use serde_json::json;
 use vexfs::metrics::Distribution;
 use vexfs_control::status::{Number, Status};
 
+use super::list;
 use crate::figures::{bytes, latency, number, percent, plain, span};
 use crate::served::{self, Served};
-use crate::show;
+use crate::{show, ublk};
 
-/// Say how served pools are.
+/// Say how served pools and block devices are.
 ///
 /// Without an argument: all of them, one line each.
 #[derive(Args)]
@@ -48,6 +48,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         return Ok(());
     }
     let (all, silent) = served::all()?;
+    // Without the driver there are no devices.
+    let devices = ublk::all().unwrap_or_default();
     for error in &silent {
         eprintln!("vexfs-ublk: {error}");
     }
@@ -55,11 +57,17 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         print!("{}", merged(&all)?);
     } else if json {
         let documents: Vec<&Status> = all.iter().map(|served| &served.status).collect();
-        show::document(json!({ "pools": documents }));
-    } else if all.is_empty() && silent.is_empty() {
-        println!("no pool is served");
+        let devices: Vec<_> = devices.iter().map(list::document).collect();
+        show::document(json!({ "pools": documents, "devices": devices }));
     } else {
-        print!("{}", table(&all));
+        if all.is_empty() && silent.is_empty() {
+            println!("no pool is served");
+        } else {
+            print!("{}", table(&all));
+        }
+        if !devices.is_empty() {
+            print!("\n{}", list::table(&devices));
+        }
     }
     // Each has been told.
     if silent.is_empty() {
@@ -117,27 +125,7 @@ fn table(all: &[Served]) -> String {
             plain(facts.mount_point.as_deref().unwrap_or("-")),
         ]);
     }
-    aligned(&rows)
-}
-
-/// Columns as wide as their widest word.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        let words = rows.iter().filter_map(|row| row.get(column));
-        words.map(|word| word.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (word, width) in row.iter().zip(&widths) {
-            // Writing to a string does not fail.
-            let _ = write!(line, "{word:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    show::aligned(&rows)
 }
 
 /// Everything about one pool that people want to know.
@@ -150,7 +138,7 @@ fn details(served: &Served) -> String {
             .chain(memory(status))
             .map(|(name, value)| [name.to_owned(), value]),
     );
-    let mut text = aligned(&rows);
+    let mut text = show::aligned(&rows);
     let operations = status.operations();
     if !operations.is_empty() {
         let header = ["OPERATION", "COUNT", "FAILED", "MEAN", "P50", "P99", "P999", "MAX"];
@@ -169,7 +157,7 @@ fn details(served: &Served) -> String {
             ]);
         }
         text.push('\n');
-        text.push_str(&aligned(&rows));
+        text.push_str(&show::aligned(&rows));
     }
     text
 }

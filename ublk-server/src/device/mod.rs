@@ -14,19 +14,21 @@
 //!
 //! [`Device::drop`] does 4 and 5 for whatever had been reached, so an error at any step leaves no device behind.
 //!
-//! A device whose target has an [`Identity`](crate::identity::Identity) outlives a server that is killed: `takeover`.
+//! A device whose target has an [`Identity`](crate::identity::Identity) outlives a server that is killed or that
+//! [releases](Device::release) it: `takeover`, and `mend` for what a server left that died while it took a device over.
 //!
 //! # Threads
 //!
 //! libublk keeps its control ring in thread-local storage: all of this happens in the thread that called
 //! [`Device::start`], and `Device` is not `Send`. Block signals before (see [`crate::signals`]).
 
+mod mend;
 mod takeover;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -44,14 +46,15 @@ use crate::control::{Control, errno_of, errno_of_io, lock_adding, outcome};
 use crate::error::{Error, QueueError};
 use crate::features::Features;
 use crate::identity::to_word;
+use crate::leave::Leave;
 use crate::metrics::{DeviceMetrics, QueueMetrics};
 use crate::options::{Options, driver_params};
 use crate::queue::{self, Part};
-use crate::signals::StopSignals;
 use crate::target::{Limits, Target};
 use crate::transfer::{Mode, ModeError};
+use crate::units::Bytes;
 
-pub use takeover::{Orphan, delete, patiently};
+pub use takeover::{Orphan, Removal, State, Survey, remove, survey};
 
 /// How long `/dev` may take to show the new device.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,13 +68,17 @@ pub struct Device {
     ctrl: UblkCtrl,
     control: Control,
     channel: Option<Arc<UblkDev>>,
-    queues: Vec<JoinHandle<Result<(), QueueError>>>,
+    queues: Vec<(u16, JoinHandle<Result<(), QueueError>>)>,
     /// Threads of each queue.
     threads: u16,
     mode: Mode,
     metrics: DeviceMetrics,
     /// Readable when a queue thread has ended.
     ended: Arc<EventFd>,
+    /// Asks the queues to leave the device to another server.
+    leave: Arc<Leave>,
+    /// Whether it outlives this process.
+    recoverable: bool,
     /// Whether the driver was told to delete it.
     deleted: bool,
     /// Whether it is ours to stop and delete.
@@ -83,9 +90,9 @@ pub struct Device {
 /// Why [`Device::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
-    /// A signal asked the server to stop.
-    Signal(nix::sys::signal::Signal),
-    /// A queue ended by itself: someone else stopped the device, or the queue broke. [`Device::stop`] tells which.
+    /// The descriptor is readable.
+    Asked,
+    /// A queue ended by itself: someone else stopped the device, or the queue broke. [`Device::failure`] tells which.
     QueueEnded,
 }
 
@@ -119,18 +126,19 @@ impl Drop for Reporter {
 }
 
 impl Device {
-    /// Makes a block device of `target`. When this returns, the device is open for I/O.
-    pub fn start<T: Target>(target: T, options: &Options) -> Result<Self, Error> {
+    /// Makes a block device of `target`. When this returns, the device is open for I/O. `added` is told its number before
+    /// it can be used, and may fail.
+    pub fn start<T: Target>(
+        target: &Arc<T>,
+        options: &Options,
+        added: impl FnOnce(u32) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let limits = target.limits();
         options.check(&limits)?;
         let control = Control::open()?;
-        let ended =
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| Error::System {
-                what: "make an eventfd",
-                errno,
-            })?;
-        let mut device = Self::add(control, ended, &target, options)?;
-        device.open_channel(&target, &limits)?;
+        let mut device = Self::add(control, target.as_ref(), options)?;
+        added(device.id())?;
+        device.open_channel(target.as_ref(), &limits, options.read_only)?;
         device.start_queues(target)?;
         device.make_live()?;
         tracing::info!(
@@ -158,22 +166,63 @@ impl Device {
         self.ctrl.get_bdev_path()
     }
 
-    /// Waits for a reason to stop.
-    pub fn wait(&self, signals: &StopSignals) -> Result<Wake, Errno> {
+    /// The N of `/dev/ublkbN`.
+    pub fn id(&self) -> u32 {
+        self.ctrl.dev_info().dev_id
+    }
+
+    /// Hardware queues.
+    pub fn queue_count(&self) -> u16 {
+        self.ctrl.dev_info().nr_hw_queues
+    }
+
+    /// Requests in flight per queue.
+    pub fn depth(&self) -> u16 {
+        self.ctrl.dev_info().queue_depth
+    }
+
+    /// Whether another process can go on with it.
+    pub const fn is_recoverable(&self) -> bool {
+        self.recoverable
+    }
+
+    /// Waits until a queue has ended or the descriptor is readable.
+    pub fn wait(&self, asked: BorrowedFd<'_>) -> Result<Wake, Errno> {
         loop {
-            if let Some(signal) = signals.take()? {
-                return Ok(Wake::Signal(signal));
-            }
             let mut fds = [
-                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(asked, PollFlags::POLLIN),
                 PollFd::new(self.ended.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) if fds[1].any().unwrap_or(true) => return Ok(Wake::QueueEnded),
+                Ok(_) if fds[0].any().unwrap_or(true) => return Ok(Wake::Asked),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
+    }
+
+    /// What broke a queue that has ended; nothing if the device was stopped from outside.
+    pub fn failure(&mut self) -> Option<Error> {
+        let (ended, others) = mem::take(&mut self.queues)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, thread)| thread.is_finished());
+        self.queues = others;
+        let mut result = Ok(());
+        for (queue, thread) in ended {
+            result = result.and(self.joined(queue, thread));
+        }
+        result.err()
+    }
+
+    /// Gives the device another size. Unsupported by drivers before Linux 6.16.
+    pub fn resize(&mut self, size: Bytes) -> Result<(), Errno> {
+        self.control.update_size(self.id(), size)
+    }
+
+    /// Whether somebody has it open, if the driver can tell. A device that nobody has open is stopped by that.
+    pub fn stop_if_unused(&mut self) -> Result<(), Errno> {
+        self.control.try_stop(self.id())
     }
 
     /// Stops and deletes the device. The error, if there is one, is the first that broke a queue.
@@ -181,8 +230,20 @@ impl Device {
         self.end()
     }
 
-    fn new(ctrl: UblkCtrl, control: Control, ended: EventFd, owned: bool) -> Self {
-        Self {
+    /// Leaves a device that outlives this process to the next server, after answering what the target has. Applications
+    /// wait from now on.
+    pub fn release(mut self) -> Result<(), Error> {
+        let result = self.let_go();
+        tracing::info!("{} waits for another server", self.path());
+        self.owned = false;
+        // libublk deletes what it made when it is dropped.
+        self.ctrl.disown();
+        result
+    }
+
+    fn new(ctrl: UblkCtrl, control: Control, recoverable: bool, owned: bool) -> Result<Self, Errno> {
+        let ended = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self {
             mode: Mode::of(ctrl.dev_info().flags),
             threads: 1,
             metrics: DeviceMetrics::default(),
@@ -191,14 +252,16 @@ impl Device {
             channel: None,
             queues: Vec::new(),
             ended: Arc::new(ended),
+            leave: Arc::new(Leave::new()?),
+            recoverable,
             deleted: false,
             owned,
             not_send: PhantomData,
-        }
+        })
     }
 
     /// Step 1.
-    fn add<T: Target>(mut control: Control, ended: EventFd, target: &T, options: &Options) -> Result<Self, Error> {
+    fn add<T: Target>(mut control: Control, target: &T, options: &Options) -> Result<Self, Error> {
         let lock = lock_adding()?;
         if let Some(id) = options.id {
             match control.device_exists(id) {
@@ -244,7 +307,7 @@ impl Device {
             (_, Errno::EPERM | Errno::EACCES, _) => Error::Denied("add a ublk device"),
             (_, errno, _) => Error::Add(errno),
         })?;
-        let mut device = Self::new(ctrl, control, ended, true);
+        let mut device = Self::new(ctrl, control, identity.is_some() && !options.wishes.unprivileged, true).map_err(no_eventfd)?;
         device.threads = options.threads;
         // The driver leaves out what it does not know, and says so only here.
         if device.mode != mode {
@@ -258,10 +321,13 @@ impl Device {
     }
 
     /// Step 2, the part all queues share.
-    fn open_channel<T: Target>(&mut self, target: &T, limits: &Limits) -> Result<(), Error> {
+    fn open_channel<T: Target>(&mut self, target: &T, limits: &Limits, read_only: bool) -> Result<(), Error> {
         let describe = |device: &mut UblkDev| {
             device.tgt.dev_size = limits.size.get();
             device.tgt.params = driver_params(limits, device.dev_info.max_io_buf_bytes);
+            if read_only {
+                device.tgt.params.basic.attrs |= sys::UBLK_ATTR_READ_ONLY;
+            }
             // The first is the channel's.
             for (place, file) in device.tgt.fds.iter_mut().skip(1).zip(target.files()) {
                 *place = file.as_raw_fd();
@@ -281,11 +347,10 @@ impl Device {
     ///
     /// Each, even when one has failed: stopping the device ends the fetches there are, but a thread that were to fetch
     /// after that would wait for ever.
-    fn start_queues<T: Target>(&mut self, target: T) -> Result<(), Error> {
+    fn start_queues<T: Target>(&mut self, target: &Arc<T>) -> Result<(), Error> {
         let Some(channel) = self.channel.clone() else {
             return Ok(());
         };
-        let target = Arc::new(target);
         let (reports, inbox) = mpsc::channel();
         let mut started = Ok(());
         let (queues, threads, mode) = (channel.dev_info.nr_hw_queues, self.threads, self.mode);
@@ -295,7 +360,7 @@ impl Device {
             let near = self.processors_near(queue);
             let meter = Arc::new(QueueMetrics::new(queue));
             self.metrics.add(Arc::clone(&meter));
-            let (channel, target) = (Arc::clone(&channel), Arc::clone(&target));
+            let (channel, target, leave) = (Arc::clone(&channel), Arc::clone(target), Arc::clone(&self.leave));
             let mut reporter = Reporter {
                 reports: Some(reports.clone()),
                 ended: Arc::clone(&self.ended),
@@ -306,12 +371,12 @@ impl Device {
                     // Marks the thread as one that writes out dirty memory, lest its own allocations wait for that.
                     UblkCtrl::init_queue_thread();
                     queue::stay_near(&near);
-                    queue::serve(&channel, part, mode, &*target, &meter, || {
+                    queue::serve(&channel, part, mode, &*target, &meter, &leave, || {
                         reporter.report(Report::Ready);
                     })
                 });
             match thread {
-                Ok(thread) => self.queues.push(thread),
+                Ok(thread) => self.queues.push((queue, thread)),
                 Err(error) => {
                     started = Err(Error::System {
                         what: "start a queue thread",
@@ -356,10 +421,6 @@ impl Device {
 
     /// Undoes everything, to learn what a queue had to say.
     fn why_a_queue_ended(&mut self) -> Error {
-        if !self.owned {
-            // It has said so with its last breath.
-            wait_until(NODE_TIMEOUT, || self.queues.iter().any(JoinHandle::is_finished));
-        }
         match self.end() {
             Err(error) => error,
             // Its fetches were ended in an orderly way: someone else has stopped the device already.
@@ -385,7 +446,7 @@ impl Device {
             self.delete();
         }
         let mut result = Ok(());
-        for (thread, queue) in mem::take(&mut self.queues).into_iter().zip(0..) {
+        for (queue, thread) in mem::take(&mut self.queues) {
             result = result.and(self.joined(queue, thread));
         }
         // The driver keeps the number for as long as the channel is open.
@@ -428,7 +489,7 @@ impl Drop for Device {
         if !self.owned {
             return;
         }
-        let id = self.ctrl.dev_info().dev_id;
+        let id = self.id();
         // With the number free again, the next device can have it.
         if !wait_until(DELETE_TIMEOUT, || !matches!(self.control.device_exists(id), Ok(true))) {
             tracing::warn!(
@@ -445,6 +506,13 @@ impl fmt::Debug for Device {
             .field("path", &self.path())
             .field("queues", &self.queues.len())
             .finish_non_exhaustive()
+    }
+}
+
+fn no_eventfd(errno: Errno) -> Error {
+    Error::System {
+        what: "make an eventfd",
+        errno,
     }
 }
 

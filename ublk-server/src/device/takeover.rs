@@ -7,27 +7,25 @@
 //! 1. *Death*: the driver keeps every request that was not answered, makes applications wait, and calls the device
 //!    quiesced once it has let go of the dead process. [`Orphan::find`] waits for that.
 //! 2. *Target*: whoever calls opens what stood behind the device. Its lock comes free when the last operation of the dead
-//!    process has ended ([`patiently`]), so that none of them can overtake a new one.
+//!    process has ended, so that none of them can overtake a new one.
 //! 3. *Comparison*: the device must have been made of the same thing, and must fit it still. Nothing was changed so far.
-//! 4. *Begin*: the driver frees the channel. Queues come up as for a new device.
+//! 4. *Begin*: the driver frees the channel, after [`super::mend`] where that is needed. Queues come up as for a new device.
 //! 5. *End*: the device is live; the driver sends again what was not answered. That may be done a second time, which
 //!    writes the same bytes to the same place.
 //!
-//! An error leaves the device as it was, to be taken over by another process or to be deleted. Queues that had come up
-//! keep waiting for requests: the process should end, which ends them.
+//! An error leaves the device as it was, to be taken over by another process or to be deleted; queues that had come up end.
 
-use std::mem;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libublk::sys;
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Device, INTERVAL};
-use crate::control::{Control, attach, errno_of};
+use super::{Device, INTERVAL, mend, no_eventfd};
+use crate::control::{Control, attach, errno_of, forget};
 use crate::error::Error;
-use crate::identity::{from_word, is_ours};
+use crate::identity::{Identity, from_word, is_ours};
 use crate::options::driver_params;
 use crate::target::Target;
 use crate::units::Bytes;
@@ -97,20 +95,22 @@ impl Orphan {
             ));
         }
         // A device that sends no flushes, or trusts FUA, would lose what this target has not made durable.
-        if params.basic.attrs != expected.basic.attrs {
+        if params.basic.attrs & !sys::UBLK_ATTR_READ_ONLY != expected.basic.attrs {
             return differs("it makes writes durable in another way".to_owned());
         }
         Ok(())
     }
 
-    /// Step 4. A server that died while it took the device over has begun already, and the driver of Linux 6.12 calls
-    /// beginning again invalid.
+    /// Step 4.
     fn begin(&mut self) -> Result<(), Errno> {
         let deadline = Instant::now() + DEATH_TIMEOUT;
+        // This ability came with the drivers that need no mending.
+        if self.control.features() & u64::from(sys::UBLK_F_QUIESCE) == 0 {
+            mend::mend(&self.info, deadline)?;
+        }
         loop {
             match self.control.begin_recovery(self.info.dev_id) {
                 Err(Errno::EBUSY) if Instant::now() < deadline => thread::sleep(INTERVAL),
-                Err(Errno::EINVAL) => return Ok(()),
                 result => return result,
             }
         }
@@ -119,8 +119,8 @@ impl Orphan {
 
 impl Device {
     /// Serves a device again whose server died. When this returns, applications go on.
-    pub fn take_over<T: Target>(mut orphan: Orphan, target: T) -> Result<Self, Error> {
-        orphan.compare(&target)?;
+    pub fn take_over<T: Target>(mut orphan: Orphan, target: &Arc<T>) -> Result<Self, Error> {
+        orphan.compare(target.as_ref())?;
         let limits = target.limits();
         let info = orphan.info;
         let ctrl = attach(info.dev_id, &info).map_err(|error| Error::System {
@@ -132,14 +132,9 @@ impl Device {
             path: path.clone(),
             errno,
         };
-        let ended = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
-        let ended = ended.map_err(|errno| Error::System {
-            what: "make an eventfd",
-            errno,
-        })?;
         orphan.begin().map_err(refused)?;
-        let mut device = Self::new(ctrl, orphan.control, ended, false);
-        device.open_channel(&target, &limits)?;
+        let mut device = Self::new(ctrl, orphan.control, true, false).map_err(no_eventfd)?;
+        device.open_channel(target.as_ref(), &limits, false)?;
         device.start_queues(target)?;
         device.control.end_recovery(info.dev_id).map_err(refused)?;
         device.owned = true;
@@ -147,20 +142,99 @@ impl Device {
         Ok(device)
     }
 
-    /// Leaves the device to another process, or to nobody. Returns the error of a queue that has ended.
+    /// Leaves a device that was not taken over to another process, or to nobody.
     pub(super) fn let_go(&mut self) -> Result<(), Error> {
+        self.leave.ask();
         let mut result = Ok(());
-        for (thread, queue) in mem::take(&mut self.queues).into_iter().zip(0..) {
-            if thread.is_finished() {
-                result = result.and(self.joined(queue, thread));
-            }
+        for (queue, thread) in std::mem::take(&mut self.queues) {
+            result = result.and(self.joined(queue, thread));
         }
         result
     }
 }
 
+/// What is known of a device from the driver alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Survey {
+    /// The N of `/dev/ublkbN`.
+    pub id: u32,
+    /// Whether somebody serves it.
+    pub state: State,
+    /// Whether it is one of ours.
+    pub ours: bool,
+    /// What it was made of, if that can be served again.
+    pub identity: Option<Identity>,
+    /// Its server, or its last one.
+    pub pid: i32,
+    /// Hardware queues.
+    pub queues: u16,
+    /// Requests in flight per queue.
+    pub depth: u16,
+    /// How large it is.
+    pub size: Bytes,
+}
+
+/// Whether a device is served, as the driver says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is.
+    Live,
+    /// It waits for a server.
+    Orphaned,
+    /// It has ended, or has not begun.
+    Dead,
+}
+
+impl State {
+    const fn of(state: u16) -> Self {
+        match state as u32 {
+            sys::UBLK_S_DEV_LIVE => Self::Live,
+            sys::UBLK_S_DEV_DEAD => Self::Dead,
+            _ => Self::Orphaned,
+        }
+    }
+
+    /// In a word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Orphaned => "orphaned",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Asks the driver about a device; none if there is none.
+pub fn survey(id: u32) -> Result<Option<Survey>, Error> {
+    let mut control = Control::open()?;
+    let info = match info(&mut control, id) {
+        Err(Error::NoDevice(_)) => return Ok(None),
+        found => found?,
+    };
+    let sectors = control.params(id).map_or(0, |params| params.basic.dev_sectors);
+    Ok(Some(Survey {
+        id,
+        state: State::of(info.state),
+        ours: is_ours(info.ublksrv_flags),
+        identity: from_word(info.ublksrv_flags),
+        pid: info.ublksrv_pid,
+        queues: info.nr_hw_queues,
+        depth: info.queue_depth,
+        size: Bytes::new(sectors.saturating_mul(512)),
+    }))
+}
+
+/// What became of a device that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Done,
+    /// It goes when the last user closes it.
+    Pending,
+}
+
 /// Deletes a device whose server is gone. What applications wait for fails.
-pub fn delete(id: u32) -> Result<(), Error> {
+pub fn remove(id: u32) -> Result<Removal, Error> {
     let mut control = Control::open()?;
     let deadline = Instant::now() + DEATH_TIMEOUT;
     loop {
@@ -189,7 +263,9 @@ pub fn delete(id: u32) -> Result<(), Error> {
             Err(errno) => return Err(Error::System { what, errno }),
         }
     }
-    Ok(())
+    forget(id);
+    let gone = super::wait_until(super::DELETE_TIMEOUT, || !matches!(control.device_exists(id), Ok(true)));
+    Ok(if gone { Removal::Done } else { Removal::Pending })
 }
 
 fn info(control: &mut Control, id: u32) -> Result<sys::ublksrv_ctrl_dev_info, Error> {
@@ -201,16 +277,5 @@ fn info(control: &mut Control, id: u32) -> Result<sys::ublksrv_ctrl_dev_info, Er
             what: "ask the driver for a device",
             errno,
         }),
-    }
-}
-
-/// Opens something for as long as a dead process may still hold its lock.
-pub fn patiently<T, E>(mut open: impl FnMut() -> Result<T, E>, is_in_use: impl Fn(&E) -> bool) -> Result<T, E> {
-    let deadline = Instant::now() + DEATH_TIMEOUT;
-    loop {
-        match open() {
-            Err(error) if is_in_use(&error) && Instant::now() < deadline => thread::sleep(INTERVAL),
-            result => return result,
-        }
     }
 }

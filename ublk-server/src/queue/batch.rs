@@ -319,6 +319,11 @@ impl<'r> Batch<'r> {
         self.fetching.get() > 0 || self.commits.borrow().iter().any(|commit| commit.taken.is_some())
     }
 
+    /// Whether answers have not gone out, or may have to again.
+    pub(super) fn owes_answers(&self) -> bool {
+        self.answers.borrow().count > 0 || self.commits.borrow().iter().any(|commit| commit.taken.is_some())
+    }
+
     /// Frees the memory that commands named. To be called when it is not busy any more.
     pub(super) fn release(self) {
         for commit in self.commits.into_inner() {

@@ -16,6 +16,11 @@
 //! until it waits again. Nothing is allocated in a turn, no clock is read but once when it begins and once before it ends,
 //! and no lock is taken; what targets do may be another matter.
 //!
+//! # Leaving
+//!
+//! When the queue is asked to leave the device to another server ([`crate::leave`]), requests that the target has are
+//! finished and answered; those that arrive later are left alone, and the driver sends them again to the next server.
+//!
 //! # Order of destruction
 //!
 //! Tasks borrow the ring, so they are dropped first. When the loop ends early, dropping a task that waits for the driver or
@@ -47,10 +52,11 @@ use self::commands::{Commands, Place, Single, is_unregistered, register};
 use self::descriptors::Descriptors;
 use crate::buffer::{BusyBuffer, LentBuffer, TagBuffer};
 use crate::error::QueueError;
+use crate::leave::Leave;
 use crate::metrics::{Operation, QueueMetrics};
 use crate::payload::{Channel, Memory, Payload, Registered, Registration};
 use crate::request::{completion, decode};
-use crate::ring::{Ring, Task};
+use crate::ring::{Event, Ring, Task};
 use crate::target::{Io, IoError, Request, Target};
 use crate::transfer::{Delivery, Mode, Transfer};
 use crate::units::Bytes;
@@ -58,6 +64,9 @@ use crate::units::Bytes;
 /// So much of each tag's buffer is registered with the ring, where targets use the ring: registered memory is taken from
 /// the machine at once and for good, and larger requests gain little by it.
 const REGISTERED: usize = 64 << 10;
+
+/// The queue is to leave. The other events are of batches.
+const LEAVE: Event = Event(64);
 
 /// Which queue, and which of its threads.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +97,7 @@ pub(crate) fn stay_near(processors: &[usize]) {
     }
 }
 
-/// Serves a part of `device` until the device is stopped. Calls `ready` when the driver has accepted all fetches, which is
+/// Serves a part of `device` until the device is stopped, or the queue is asked to leave. Calls `ready` when the driver has accepted all fetches, which is
 /// what it wants to see of every queue before it starts the device.
 pub(crate) fn serve<T: Target>(
     device: &UblkDev,
@@ -96,6 +105,7 @@ pub(crate) fn serve<T: Target>(
     mode: Mode,
     target: &T,
     meter: &QueueMetrics,
+    leave: &Leave,
     ready: impl FnOnce(),
 ) -> Result<(), QueueError> {
     let depth = device.dev_info.queue_depth;
@@ -139,14 +149,19 @@ pub(crate) fn serve<T: Target>(
         target,
         meter,
         now: Cell::new(Instant::now()),
+        handling: Cell::new(0),
+        leaving: Cell::new(false),
         answered: RefCell::new(Vec::with_capacity(tags.len())),
     };
-    queue.run(seats, || {
+    queue.run(seats, leave, || {
         device.notify_buffer_registration_complete(false);
         ready();
     })?;
     if let Commands::Batch(batch) = queue.commands {
-        batch.release();
+        // Of a queue that leaves, the driver has the fetches until the ring is gone: then the memory is leaked.
+        if !batch.is_busy() {
+            batch.release();
+        }
     }
     Ok(())
 }
@@ -228,12 +243,16 @@ struct Queue<'a, T> {
     meter: &'a QueueMetrics,
     /// When this turn began, and so when its requests arrived.
     now: Cell<Instant>,
+    /// Requests that the target has.
+    handling: Cell<usize>,
+    /// Whether new requests are left to another server.
+    leaving: Cell<bool>,
     /// Requests answered in this turn.
     answered: RefCell<Vec<(Operation, Instant)>>,
 }
 
 impl<T: Target> Queue<'_, T> {
-    fn run(&self, seats: Vec<Seat>, ready: impl FnOnce()) -> Result<(), QueueError> {
+    fn run(&self, seats: Vec<Seat>, leave: &Leave, ready: impl FnOnce()) -> Result<(), QueueError> {
         let mut tasks = Tasks {
             running: seats.len(),
             tasks: seats
@@ -249,10 +268,13 @@ impl<T: Target> Queue<'_, T> {
         }
         self.turn(&mut tasks, &mut woken, 0)?;
         ready();
-        while tasks.running > 0 || self.is_busy() {
+        // Only now: what the driver gets in one system call is there as a whole, whenever this process is killed.
+        leave.announce(self.ring, LEAVE).map_err(QueueError::Wait)?;
+        while (tasks.running > 0 || self.is_busy()) && !self.has_left() {
             self.turn(&mut tasks, &mut woken, 1)?;
         }
-        Ok(())
+        // The last answers.
+        self.ring.submit_and_wait(0).map_err(QueueError::Wait)
     }
 
     /// Submits, waits for so many completions beside those that come of submitting, and runs the tasks they wake.
@@ -270,7 +292,9 @@ impl<T: Target> Queue<'_, T> {
             .submit_and_wait(at_once + completions)
             .map_err(QueueError::Wait)?;
         self.ring.reap(woken, |wakes, event, completion| {
-            if let Commands::Batch(batch) = &self.commands {
+            if event == LEAVE {
+                self.leaving.set(true);
+            } else if let Commands::Batch(batch) = &self.commands {
                 batch.handle(wakes, event, completion);
             }
         });
@@ -287,6 +311,15 @@ impl<T: Target> Queue<'_, T> {
             Commands::Single(_) => false,
             Commands::Batch(batch) => batch.is_busy(),
         }
+    }
+
+    /// Whether the queue was asked to leave, and owes nobody an answer.
+    fn has_left(&self) -> bool {
+        let unsent = match &self.commands {
+            Commands::Single(_) => false,
+            Commands::Batch(batch) => batch.owes_answers(),
+        };
+        self.leaving.get() && self.handling.get() == 0 && !unsent
     }
 
     /// What was answered goes out now.
@@ -319,6 +352,11 @@ impl<T: Target> Queue<'_, T> {
                 Err(Errno::ENODEV) => return Ok(()),
                 Err(errno) => return Err(QueueError::Command { tag, errno }),
             }
+            if self.leaving.get() {
+                // The driver sends it again to who comes next.
+                return Ok(());
+            }
+            self.handling.set(self.handling.get() + 1);
             let desc = self.descriptors.get(tag);
             let (operation, began) = (Operation::of(&desc), self.now.get());
             self.meter.begins();
@@ -331,6 +369,7 @@ impl<T: Target> Queue<'_, T> {
             let result = completion(&desc, outcome);
             self.meter.ends(operation, result);
             self.answered.borrow_mut().push((operation, began));
+            self.handling.set(self.handling.get() - 1);
             answer = Some(result);
         }
     }

@@ -26,6 +26,7 @@ use std::time::Instant;
 
 use io_uring::types;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::Instrument;
 
@@ -110,7 +111,8 @@ pub struct Limits {
 }
 
 /// How a target makes writes durable, and so which requests the block layer sends for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WriteCache {
     /// A completed write is as durable as it gets: the device is never asked to flush.
     WriteThrough,

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use lab_guest::{kmod, sys};
 use nix::libc;
 use ublk_server::device::Device;
+use ublk_server::features;
 use ublk_server::metrics::Operation;
 use ublk_server::options::Options;
 use ublk_server::target::{Loop, Mem, Null, Target, Volume, WriteCache};
@@ -73,7 +74,7 @@ fn allocations_per_request(target: impl Target, transfer: Transfer) -> Result<f6
         wishes,
         ..Options::default()
     };
-    let device = Device::start(target, &options)?;
+    let device = Device::start(&Arc::new(target), &options, |_| Ok(()))?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -162,7 +163,7 @@ fn a_warm_queue_allocates_nothing() -> Result<()> {
     )?;
     let looped = || Loop::open(&disk, Some(block), false);
     none(allocations_per_request(looped()?, Transfer::Copy)?, "loop")?;
-    if sys::output(crate::server::SERVER, &["features"])?.contains("AUTO_BUF_REG") {
+    if features::names()?.contains(&"AUTO_BUF_REG") {
         none(
             allocations_per_request(looped()?, Transfer::ZeroCopy)?,
             "loop, zero copy",
@@ -178,8 +179,8 @@ const VOLUME_BOUND: f64 = 40.0;
 fn a_request_of_a_volume_allocates_little() -> Result<()> {
     kmod::modprobe("ublk_drv")?;
     let pool = Pool::new("pool", SIZE >> 20, None)?;
-    let volume = Volume::open(Path::new(&pool.path), "/volume".as_ref())?;
-    let fs = volume.pool();
+    let fs = pool.open()?;
+    let volume = Volume::open(&fs, Path::new(&pool.path), "/volume".as_ref())?;
     let count = allocations_per_request(volume, Transfer::Copy);
     fs.close()?;
     let count = count?;

@@ -33,7 +33,7 @@ impl Backing {
     }
 
     fn serve(&self, more: &[&str]) -> Result<Server> {
-        let mut arguments = vec!["--target", "loop", "--file", self.path()?];
+        let mut arguments = vec!["--target", "loop", self.path()?];
         arguments.extend(more);
         Server::start(&arguments)
     }
@@ -82,7 +82,7 @@ fn every_block_of_a_file_is_kept_however_it_is_reached() -> Result<()> {
 #[lab_guest::test(disks = ["backing:32"], timeout = 120)]
 fn every_block_of_a_disk_is_kept_and_the_disk_belongs_to_one_device() -> Result<()> {
     let disk = disk()?;
-    let arguments = ["--target", "loop", "--file", &disk];
+    let arguments = ["--target", "loop", &disk];
     let server = Server::start(&arguments)?;
     fio(&server.device, &[&format!("{FIO_JOBS}/verify.fio")])?;
     let text = refusal(&arguments)?;
@@ -141,7 +141,7 @@ fn only_what_the_file_can_do_is_offered() -> Result<()> {
     fs::create_dir_all("/run/loop-test")?;
     sys::output("mount", &["-t", "tmpfs", "tmpfs", "/run/loop-test"])?;
     File::create("/run/loop-test/file")?.set_len(16 << 20)?;
-    let server = Server::start(&["--target", "loop", "--file", "/run/loop-test/file"])?;
+    let server = Server::start(&["--target", "loop", "/run/loop-test/file"])?;
     ensure!(queue(&server, "discard_max_bytes")? != "0", "a tmpfs can punch holes");
     ensure!(
         queue(&server, "write_zeroes_max_bytes")? == "0",

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `vexfs-ublkd` with the real ublk driver, inside a lab machine.
+//! `vexfs-ublkd serve` with the real ublk driver, inside a lab machine.
 
 mod cost;
 mod looped;
 mod modes;
 mod owner;
-mod recovery;
 mod server;
 mod threads;
 mod volume;
@@ -133,7 +132,7 @@ fn what_cannot_work_is_said_in_one_line() -> Result<()> {
         (&["--target", "tape"], "tape", 2),
     ];
     for (arguments, expected, code) in cases {
-        let output = Command::new(SERVER).args(arguments).output()?;
+        let output = Command::new(SERVER).arg("serve").args(arguments).output()?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.code() == Some(code),

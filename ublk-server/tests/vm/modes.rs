@@ -7,9 +7,10 @@ use std::fs::File;
 
 use anyhow::{Context, Result, ensure};
 use lab_guest::sys;
+use ublk_server::features;
 use vexfs::fs::record::FileFlags;
 
-use crate::server::{FIO_JOBS, SERVER, Server, fio, refusal};
+use crate::server::{FIO_JOBS, Server, fio, refusal};
 use crate::volume::Pool;
 
 /// Ways of moving data, and the features of the driver they need.
@@ -26,16 +27,11 @@ const DELIVERIES: [(&[&str], &[&str]); 3] = [
     (&["--threads", "2"], &["PER_IO_DAEMON"]),
 ];
 
-fn features() -> Result<Vec<String>> {
-    let text = sys::output(SERVER, &["features"])?;
-    Ok(text.lines().map(str::to_owned).collect())
-}
-
 /// Tries all ways of a target, which knows so many of moving data. What was written is verified, if it is kept.
 fn all_ways(target: &[&str], transfers: &[&str], job: &str) -> Result<()> {
     lab_guest::kmod::modprobe("ublk_drv")?;
-    let features = features()?;
-    let offered = |needed: &[&str]| needed.iter().all(|name| features.iter().any(|feature| feature == name));
+    let features = features::names()?;
+    let offered = |needed: &[&str]| needed.iter().all(|name| features.contains(name));
     for (transfer, needs) in TRANSFERS {
         for (delivery, needs_too) in DELIVERIES {
             let arguments = [target, &["--transfer", transfer], delivery].concat();
@@ -82,12 +78,12 @@ fn a_disk_and_a_file_keep_every_block_in_every_way() -> Result<()> {
     let disk = sys::disk("backing")?;
     let disk = disk.to_str().context("a device's name is text")?;
     let transfers = ["copy", "zero-copy", "zero-copy-by-hand"];
-    all_ways(&["--target", "loop", "--file", disk], &transfers, "sizes.fio")?;
+    all_ways(&["--target", "loop", disk], &transfers, "sizes.fio")?;
     sys::output("mkfs.ext4", &["-q", disk])?;
     sys::output("mount", &[disk, "/mnt"])?;
     let tried = (|| {
         File::create("/mnt/file")?.set_len(4 << 20)?;
-        let target = ["--target", "loop", "--file", "/mnt/file"];
+        let target = ["--target", "loop", "/mnt/file"];
         all_ways(&target, &transfers, "sizes.fio")?;
         all_ways(&[&target[..], &["--buffered"]].concat(), &transfers, "sizes.fio")
     })();

@@ -19,6 +19,8 @@ use crate::server::{FIO_JOBS, SERVER, Server, fio, refusal};
 const USER: u32 = 65534;
 /// Where that user may run the server from.
 const PROGRAM: &str = "/run/vexfs-ublkd";
+/// Where that user's server may keep its socket.
+const RUNTIME: &str = "/run/user-vexfs";
 
 /// Does what a udev rule does: gives the nodes of new devices to the user.
 fn hand_over_nodes(stop: &AtomicBool) {
@@ -35,11 +37,14 @@ fn as_user(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     let user = USER.to_string();
     command.args(["--reuid", &user, "--regid", &user, "--clear-groups", program]);
+    if program == PROGRAM {
+        command.arg("serve").env("VEXFS_RUNTIME_DIR", RUNTIME);
+    }
     command
 }
 
 fn serve_and_verify() -> Result<()> {
-    let target = ["--target", "mem", "--size", "8MiB", "--id", "0", "--unprivileged"];
+    let target = ["mem", "--size", "8MiB", "--id", "0", "--unprivileged"];
     let server = Server::spawn(as_user(PROGRAM).args(target))?;
     let status = sys::read(format!("/proc/{}/status", server.id()))?;
     ensure!(
@@ -68,13 +73,15 @@ fn serve_and_verify() -> Result<()> {
 fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
     kmod::modprobe("ublk_drv")?;
     fs::copy(SERVER, PROGRAM)?;
-    let refused = as_user(PROGRAM).args(["--target", "mem", "--unprivileged"]).output()?;
+    fs::create_dir(RUNTIME)?;
+    chown(RUNTIME, Some(USER), Some(USER))?;
+    let refused = as_user(PROGRAM).args(["mem", "--unprivileged"]).output()?;
     let text = String::from_utf8_lossy(&refused.stderr);
     ensure!(
         text.contains("/dev/ublk-control"),
         "without access to the driver: {text:?}"
     );
-    let text = refusal(&["--target", "mem", "--unprivileged"])?;
+    let text = refusal(&["mem", "--unprivileged"])?;
     ensure!(text.contains("for users only"), "as root: {text:?}");
     fs::set_permissions("/dev/ublk-control", Permissions::from_mode(0o666))?;
     let stop = AtomicBool::new(false);

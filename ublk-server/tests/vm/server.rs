@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A running `vexfs-ublkd`, and what tests do with its device.
+//! A running `vexfs-ublkd serve`, and what tests do with its device.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
-        Self::spawn(Command::new(SERVER).args(arguments))
+        Self::spawn(Command::new(SERVER).arg("serve").args(arguments))
     }
 
     /// Starts what is a server with whatever else was set; its standard output must be free.
@@ -93,7 +93,7 @@ pub(crate) fn fio(device: &str, arguments: &[&str]) -> Result<String> {
 /// The message with which the server refuses a command line.
 pub(crate) fn refusal(arguments: &[&str]) -> Result<String> {
     kmod::modprobe("ublk_drv")?;
-    let output = Command::new(SERVER).args(arguments).output()?;
+    let output = Command::new(SERVER).arg("serve").args(arguments).output()?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!output.status.success(), "{arguments:?} was not refused");
     ensure!(

@@ -30,16 +30,12 @@ pub(crate) struct Pool {
 impl Pool {
     /// On a scratch disk.
     pub(crate) fn new(disk: &str, volume_mib: u64, flags: Option<FileFlags>) -> Result<Self> {
-        Self::make(&sys::disk(disk)?, volume_mib, flags)
-    }
-
-    /// On anything else that can hold one.
-    pub(crate) fn make(path: &Path, volume_mib: u64, flags: Option<FileFlags>) -> Result<Self> {
+        let path = sys::disk(disk)?;
         let force = FormatOptions {
             force: true,
             ..FormatOptions::default()
         };
-        format_path(path, &force)?;
+        format_path(&path, &force)?;
         let path = path.to_str().context("a path is text")?.to_owned();
         let pool = Self { path };
         let fs = pool.open()?;
@@ -65,12 +61,12 @@ impl Pool {
         Ok(pool)
     }
 
-    fn open(&self) -> Result<Fs> {
+    pub(crate) fn open(&self) -> Result<Fs> {
         Ok(Fs::open(Path::new(&self.path), &MountOptions::default())?)
     }
 
-    pub(crate) fn arguments(&self) -> [&str; 6] {
-        ["--target", "volume", "--pool", &self.path, "--volume", NAME]
+    pub(crate) fn arguments(&self) -> [&str; 3] {
+        [&self.path, "--volume", NAME]
     }
 
     fn serve(&self) -> Result<Server> {
@@ -216,7 +212,12 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
         .write_all_at(b"?", run.start.byte_at() + 7)?;
 
     let log = fs::File::create("/run/volume.log")?;
-    let mut server = Server::spawn(Command::new(SERVER).args(pool.arguments()).stderr(Stdio::from(log)))?;
+    let mut server = Server::spawn(
+        Command::new(SERVER)
+            .arg("serve")
+            .args(pool.arguments())
+            .stderr(Stdio::from(log)),
+    )?;
     let read = |mib: u32| {
         let (input, skip) = (format!("if={}", server.device), format!("skip={mib}"));
         sys::output(
@@ -245,7 +246,7 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
 fn what_is_no_volume_is_refused_in_one_line() -> Result<()> {
     let pool = Pool::new("pool", 16, None)?;
     for (volume, expected) in [("/nothing", "no such file"), ("/", "not a regular file")] {
-        let text = refusal(&["--target", "volume", "--pool", &pool.path, "--volume", volume])?;
+        let text = refusal(&[&pool.path, "--volume", volume])?;
         ensure!(text.contains(expected), "{volume}: {text:?}");
     }
     pool.check()

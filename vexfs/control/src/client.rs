@@ -88,9 +88,24 @@ impl Client {
         serde_json::from_value(document).map_err(|error| self.nonsense(error))
     }
 
-    /// Has something done.
+    /// The block devices, as their server tells within this time.
+    pub fn devices(&self, patience: Duration) -> Result<Value, ClientError> {
+        let text = self.ask("GET", "/devices", "", Some(patience))?;
+        serde_json::from_str(&text).map_err(|error| self.nonsense(error))
+    }
+
+    /// Has something done, however long that takes.
     pub fn call(&self, call: &Call) -> Result<Value, ClientError> {
-        let text = self.ask("POST", call.path(), &call.body().to_string(), None)?;
+        self.call_patiently(call, None)
+    }
+
+    /// Has something done that must not take longer than this.
+    pub fn call_within(&self, call: &Call, patience: Duration) -> Result<Value, ClientError> {
+        self.call_patiently(call, Some(patience))
+    }
+
+    fn call_patiently(&self, call: &Call, patience: Option<Duration>) -> Result<Value, ClientError> {
+        let text = self.ask("POST", call.path(), &call.body().to_string(), patience)?;
         serde_json::from_str(&text).map_err(|error| self.nonsense(error))
     }
 

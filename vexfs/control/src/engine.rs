@@ -19,6 +19,7 @@ use vexfs::units::{BLOCK_SIZE, Ino};
 use crate::handler::{Call, Copy, Handler, Refusal};
 use crate::logging::LogControl;
 use crate::status::{Facts, Status};
+use crate::volumes;
 
 /// What a front end does about changes it did not make.
 pub trait FrontEnd: Send + Sync + 'static {
@@ -135,6 +136,14 @@ impl<F: FrontEnd> Engine<F> {
         Ok(json!({ "before": before, "size": self.size() }))
     }
 
+    fn volumes(&self, request: &volumes::Request) -> Result<Value, Refusal> {
+        let done = volumes::carry_out(&self.fs, request)?;
+        if let Some((directory, name)) = done.appeared {
+            self.front_end.name_appeared(directory, &name);
+        }
+        Ok(done.answer)
+    }
+
     fn log(&self, filter: &str) -> Result<Value, Refusal> {
         let log = self.log.as_ref();
         let log = log.ok_or_else(|| Refusal::new(501, "what this server logs cannot be changed"))?;
@@ -175,6 +184,8 @@ impl<F: FrontEnd> Handler for Engine<F> {
                 Ok(json!({}))
             }
             Call::Log(log) => self.log(&log.filter),
+            Call::Volumes(request) => self.volumes(request),
+            Call::Devices(_) => Err(Refusal::no_devices()),
         }
     }
 }
@@ -186,7 +197,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
 }
 
 /// The status that says best what an error of the engine is.
-fn refusal(what: &str, error: &Error) -> Refusal {
+pub(crate) fn refusal(what: &str, error: &Error) -> Refusal {
     let status = match error {
         Error::Posix(errno) => match errno {
             Errno::NoEntry | Errno::Stale => 404,
@@ -201,7 +212,7 @@ fn refusal(what: &str, error: &Error) -> Refusal {
     Refusal::new(status, format!("{what}: {error}"))
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
 }

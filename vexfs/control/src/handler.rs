@@ -11,11 +11,16 @@
 //! | `POST /grow` | `{"bytes": 21474836480}` | `{"before": …, "size": …}` |
 //! | `POST /flush` | | `{}` |
 //! | `POST /log` | `{"filter": "debug"}` | `{"filter": "debug"}` |
+//! | `POST /volumes` | [`volumes::Request`](crate::volumes::Request) | what it says there |
+//! | `GET /devices` | | JSON of a front end that serves block devices |
+//! | `POST /devices` | JSON that such a front end understands | JSON of it |
 //!
 //! An answer that is no success is `{"error": "a sentence"}`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::volumes;
 
 /// Answers. Each method may be called while another runs.
 pub trait Handler: Send + Sync + 'static {
@@ -23,6 +28,10 @@ pub trait Handler: Send + Sync + 'static {
     fn metrics(&self) -> Result<String, Refusal>;
     /// The status, as JSON. Quick.
     fn status(&self) -> Result<String, Refusal>;
+    /// The block devices, as JSON. Quick.
+    fn devices(&self) -> Result<String, Refusal> {
+        Err(Refusal::no_devices())
+    }
     /// Does what an administrator wants. May take long; one call at a time.
     fn call(&self, call: &Call) -> Result<Value, Refusal>;
 }
@@ -42,6 +51,10 @@ pub enum Call {
     Flush,
     /// Log something else.
     Log(Log),
+    /// Make, change, remove or list files that serve as disks.
+    Volumes(volumes::Request),
+    /// What only a front end that serves block devices understands, and reads itself.
+    Devices(Value),
 }
 
 /// What is copied, and the name of the copy: absolute paths inside the pool. Only paths that are UTF-8 can be told.
@@ -95,11 +108,28 @@ impl Refusal {
             message: message.into(),
         }
     }
+
+    /// Of a front end without block devices.
+    pub fn no_devices() -> Self {
+        Self::new(
+            404,
+            "this server has no block devices; ask the one of the pool's devices",
+        )
+    }
 }
 
 impl Call {
     /// The paths.
-    pub const PATHS: [&'static str; 6] = ["/snapshot", "/clone", "/label", "/grow", "/flush", "/log"];
+    pub const PATHS: [&'static str; 8] = [
+        "/snapshot",
+        "/clone",
+        "/label",
+        "/grow",
+        "/flush",
+        "/log",
+        "/volumes",
+        "/devices",
+    ];
 
     /// From a path and a body; none: no call has this path.
     pub fn parse(path: &str, body: &[u8]) -> Option<Result<Self, Refusal>> {
@@ -113,6 +143,8 @@ impl Call {
             "/grow" => read(body).map(Self::Grow),
             "/flush" => Ok(Self::Flush),
             "/log" => read(body).map(Self::Log),
+            "/volumes" => read(body).map(Self::Volumes),
+            "/devices" => read(body).map(Self::Devices),
             _ => return None,
         })
     }
@@ -126,6 +158,8 @@ impl Call {
             Self::Grow(_) => "/grow",
             Self::Flush => "/flush",
             Self::Log(_) => "/log",
+            Self::Volumes(_) => "/volumes",
+            Self::Devices(_) => "/devices",
         }
     }
 
@@ -137,6 +171,8 @@ impl Call {
             Self::Grow(grow) => serde_json::json!(grow),
             Self::Flush => serde_json::json!({}),
             Self::Log(log) => serde_json::json!(log),
+            Self::Volumes(request) => serde_json::json!(request),
+            Self::Devices(request) => request.clone(),
         }
     }
 }
@@ -158,6 +194,12 @@ mod tests {
             Call::Grow(Grow { bytes: u64::MAX }),
             Call::Flush,
             Call::Log(Log { filter: "debug".into() }),
+            Call::Volumes(volumes::Request::Resize(volumes::Resize {
+                path: "/volumes/a".into(),
+                bytes: 1,
+                force: true,
+            })),
+            Call::Devices(serde_json::json!({"version": 1})),
         ];
         assert_eq!(calls.each_ref().map(Call::path), Call::PATHS);
         for call in calls {

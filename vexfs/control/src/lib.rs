@@ -10,6 +10,7 @@
 //! | [`handler`] | what can be asked of it |
 //! | [`engine`] | the answers, from an open pool |
 //! | [`status`] | the JSON document of `/status` |
+//! | [`volumes`] | files that serve as disks: make, resize, remove, list |
 //! | [`client`] | asking |
 //! | [`logging`] | what processes log, where to, and changing it while they run |
 //!
@@ -50,3 +51,4 @@ pub mod logging;
 pub mod place;
 pub mod server;
 pub mod status;
+pub mod volumes;

@@ -40,6 +40,8 @@ pub const MAX_CONNECTIONS: usize = 16;
 pub const MAX_CALLS: usize = 8;
 /// How long a peer may take for its part.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that ends waits for peers to take answers they were given already.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running server. Dropped, or stopped, it ends: the call that is being made is waited for, those behind it are not made.
 #[derive(Debug)]
@@ -163,6 +165,23 @@ impl Service {
         if let Some(caller) = self.caller.take() {
             // A panic in it was an answer already.
             let _ = caller.join();
+        }
+        self.take_answers();
+        self.send_the_rest();
+    }
+
+    /// Whoever asked for the end is still to hear of it.
+    fn send_the_rest(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        for connection in &mut self.connections {
+            while matches!(connection.state, State::Writing(..)) && Instant::now() < deadline {
+                let mut fds = [PollFd::new(connection.stream.as_fd(), PollFlags::POLLOUT)];
+                let left = deadline.saturating_duration_since(Instant::now());
+                if poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)).is_err() {
+                    break;
+                }
+                connection.write();
+            }
         }
     }
 
@@ -357,6 +376,7 @@ impl Connection {
                 Ok(Response::ok(vexfs::metrics::text::CONTENT_TYPE, handler.metrics()?))
             })),
             Ok(Route::Status) => self.answer(&guarded(|| Ok(Response::ok(JSON, handler.status()?)))),
+            Ok(Route::Devices) => self.answer(&guarded(|| Ok(Response::ok(JSON, handler.devices()?)))),
             Ok(Route::Call(call)) => {
                 if calls.len() >= MAX_CALLS {
                     self.refuse(&Refusal::new(503, "too many calls are waiting; try again"));
@@ -389,6 +409,7 @@ impl Connection {
 enum Route {
     Metrics,
     Status,
+    Devices,
     Call(Call),
 }
 
@@ -402,6 +423,7 @@ fn route(request: &Request) -> Result<Route, Response> {
     match (request.path.as_str(), request.method.as_str()) {
         ("/metrics", "GET") => Ok(Route::Metrics),
         ("/status", "GET") => Ok(Route::Status),
+        ("/devices", "GET") => Ok(Route::Devices),
         ("/metrics" | "/status", _) => Err(only("GET")),
         (path, method) if Call::PATHS.contains(&path) => {
             if method != "POST" {

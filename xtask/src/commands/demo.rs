@@ -114,7 +114,7 @@ pub(crate) fn build_server() -> Result<String> {
 pub(crate) fn serve(machine: &mut Machine, server: &str, modules: &std::path::Path, arguments: &[&str]) -> Result<Job> {
     let command = Command {
         env: guest::environment(modules),
-        ..Command::new(std::iter::once(server).chain(arguments.iter().copied()))
+        ..Command::new([server, "serve"].into_iter().chain(arguments.iter().copied()))
     };
     let job = machine.start(&command)?;
     let device = machine.first_line(job, LIMIT).context("starting the server")?;

@@ -11,6 +11,7 @@
 //! - What is read passed its checksum. If it did not, the request fails with EIO, and a line in the log names file and
 //!   offset.
 //! - A file without checksums can be served without anybody looking at the bytes (`unseen`).
+//! - Its size is that of the file when it was opened, until [`Volume::resized`] says otherwise.
 //! - A full pool answers ENOSPC. A discard makes a hole; zeros that keep their space are promised it.
 
 mod open;
@@ -18,6 +19,7 @@ mod unseen;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -35,7 +37,7 @@ use crate::metrics::Stage;
 use crate::payload::{Memory, Registration, Span};
 use crate::ring::{Pinned, Transfer};
 use crate::transfer::Transfer as Way;
-use crate::units::ByteRange;
+use crate::units::{ByteRange, Bytes};
 
 /// How often a read is planned anew when others change the same blocks.
 const ATTEMPTS: usize = 64;
@@ -52,13 +54,20 @@ pub struct Volume {
     zeros: Option<File>,
     helpers: Helpers,
     limits: Limits,
+    /// In bytes. Nothing else depends on it: requests beyond a size that has just changed are refused or not.
+    size: AtomicU64,
     identity: Identity,
 }
 
 impl Volume {
-    /// The pool, to be closed when no queue serves the volume any more.
-    pub fn pool(&self) -> Fs {
-        self.fs.clone()
+    /// The file has another size now; a whole number of blocks.
+    pub fn resized(&self, size: Bytes) {
+        self.size.store(size.get(), Ordering::Relaxed);
+    }
+
+    /// How large the device may be.
+    pub fn size(&self) -> Bytes {
+        Bytes::new(self.size.load(Ordering::Relaxed))
     }
 
     async fn read(&self, io: &Io<'_>, offset: u64, into: &mut Memory<'_>) -> Result<(), Error> {
@@ -236,7 +245,7 @@ impl Target for Volume {
     }
 
     async fn handle(&self, io: &Io<'_>, request: Request<'_>) -> Result<(), IoError> {
-        let size = self.limits.size;
+        let size = self.size();
         let (what, offset, result) = match request {
             Request::Read { offset, into } => {
                 range_within(offset, into.len(), size)?;

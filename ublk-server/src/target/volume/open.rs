@@ -6,15 +6,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
-use libublk::ctrl::UblkCtrl;
 use thiserror::Error;
-use vexfs::disk::OpenDiskError;
 use vexfs::error::Error;
+use vexfs::fs::Fs;
 use vexfs::fs::record::{FileFlags, Kind};
-use vexfs::fs::{Fs, MountOptions};
-use vexfs::pool::OpenError;
 use vexfs::units::BLOCK_SIZE;
 
 use super::Volume;
@@ -30,14 +28,6 @@ const HELPERS: usize = 4;
 /// Why a file of a pool cannot be a disk.
 #[derive(Debug, Error)]
 pub enum VolumeError {
-    /// The pool cannot be opened.
-    #[error("{}: {source}", pool.display())]
-    Open {
-        /// The pool.
-        pool: PathBuf,
-        /// Why not.
-        source: OpenError,
-    },
     /// There is no such file in it, or it cannot be looked at.
     #[error("{name}: {source}")]
     Find {
@@ -47,13 +37,13 @@ pub enum VolumeError {
         source: Error,
     },
     /// Something else than a regular file.
-    #[error("{0} is not a regular file: name one, or make one (truncate --size) where the pool is mounted")]
+    #[error("{0} is not a regular file: name one, or make one with 'vexfs-ublk volume create'")]
     NotAFile(String),
     /// Nobody may write it.
     #[error("{0} is immutable or for appending only: take the flag away first (chattr) where the pool is mounted")]
     Protected(String),
     /// There is no room for a single block.
-    #[error("{0} is smaller than a block of {block}: make it larger first (truncate --size)", block = Bytes::new(BLOCK_SIZE as u64))]
+    #[error("{0} is smaller than a block of {block}: make it larger first with 'vexfs-ublk volume resize'", block = Bytes::new(BLOCK_SIZE as u64))]
     TooSmall(String),
     /// The server itself lacks something.
     #[error("cannot {what}: {source}")]
@@ -65,41 +55,10 @@ pub enum VolumeError {
     },
 }
 
-impl VolumeError {
-    /// Whether somebody else has the pool.
-    pub const fn is_in_use(&self) -> bool {
-        matches!(
-            self,
-            Self::Open {
-                source: OpenError::Disk(OpenDiskError::InUse { .. }),
-                ..
-            }
-        )
-    }
-}
-
 impl Volume {
-    /// Opens the pool, which then belongs to this process, and a file in it.
-    pub fn open(pool: &Path, path: &OsStr) -> Result<Self, VolumeError> {
-        // Marks the thread as one that writes out dirty memory, and so those that the engine starts.
-        UblkCtrl::init_queue_thread();
-        let fs = Fs::open(pool, &MountOptions::default()).map_err(|source| VolumeError::Open {
-            pool: pool.to_owned(),
-            source,
-        })?;
-        match Self::find(&fs, pool, path) {
-            Ok(volume) => Ok(volume),
-            Err(error) => {
-                // It was left as it was found; that it says so only saves the next opening some work.
-                if let Err(error) = fs.close() {
-                    tracing::warn!("closing {}: {error}", pool.display());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn find(fs: &Fs, pool: &Path, path: &OsStr) -> Result<Self, VolumeError> {
+    /// A file of an open pool. `pool` is where it is, for messages; the pool is to be closed by whoever opened it, when no
+    /// queue serves the volume any more.
+    pub fn open(fs: &Fs, pool: &Path, path: &OsStr) -> Result<Self, VolumeError> {
         let name = format!("{}:{}", pool.display(), path.display());
         let found = fs.resolve(path.as_bytes()).map_err(|source| VolumeError::Find {
             name: name.clone(),
@@ -165,6 +124,7 @@ impl Volume {
             descriptor,
             zeros,
             helpers,
+            size: AtomicU64::new(size.get()),
             limits: Limits {
                 size,
                 // The unit of checksums: less would have to be read before it can be written.

@@ -48,7 +48,7 @@ impl Row {
 
 /// Our volume in the pool.
 pub(super) fn volume() -> Contender {
-    Contender::ours(["--target", "volume", "--pool", POOL, "--volume", VOLUME])
+    Contender::ours([POOL, "--volume", VOLUME])
 }
 
 /// All of them, those with the same backing together.
@@ -129,7 +129,7 @@ fn transport() -> Vec<Row> {
 /// What has its bytes on a disk.
 fn files() -> Vec<Row> {
     let looped = |path: &str, more: &[&'static str]| {
-        let options = ["--target", "loop", "--file", path];
+        let options = ["--target", "loop", path];
         Contender::ours(options.iter().chain(more).copied())
     };
     let rublk =

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Block devices as people make and use them, with the real ublk driver, inside a lab machine.
+//!
+//! | module | what holds |
+//! |---|---|
+//! | [`scene`] | pools, commands and loads for all of them |
+//! | [`devices`] | adding, listing, deleting |
+//! | [`volumes`] | making, resizing and removing volumes, served or not |
+//! | [`recovery`] | daemons that are killed, stopped, replaced |
+//! | [`trouble`] | what is below fails |
+//! | [`power`] | the machine loses power |
+
+mod devices;
+mod power;
+mod recovery;
+mod scene;
+mod trouble;
+mod volumes;
+
+lab_guest::main!();

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The devices of a daemon: adding, taking over, resizing, deleting them, and leaving them to another process.
+//!
+//! # Contract
+//!
+//! - What stands behind a device serves one device only; a second is refused.
+//! - A device has a [record](super::record) from before it can be used until it is gone. Devices that are left to another
+//!   process keep theirs.
+//! - Once [`Devices::end`] or [`Devices::release_all`] has begun, nothing is added any more.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use parking_lot::Mutex;
+use vexfs_control::handler::Refusal;
+
+use super::backing::{Behind, Opened};
+use super::holders;
+use super::owner::{Fate, Made, Owner, StopError};
+use super::protocol::{Backing, DeviceFacts, Spec, Takeover, TargetSpec};
+use super::record::{Record, Records};
+use super::usable;
+use crate::device::{self, Orphan, State};
+use crate::error::Error;
+use crate::units::Bytes;
+
+/// How long those may use a device still that only look at it for a moment, as udev does.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Something that happens to a daemon.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A device ended by itself.
+    Ended(u32, Fate),
+    /// The last device is gone.
+    Idle,
+    /// Somebody asks for the end.
+    Shutdown,
+    /// Somebody asks for the program that is installed now to go on.
+    Handover,
+}
+
+/// Where events go.
+pub(super) type Events = Arc<dyn Fn(Event) + Send + Sync>;
+
+struct Entry {
+    owner: Owner,
+    behind: Behind,
+    facts: DeviceFacts,
+}
+
+/// See the module's text.
+pub(super) struct Devices {
+    pub(super) backing: Backing,
+    pub(super) opened: Opened,
+    records: Records,
+    socket: PathBuf,
+    entries: Mutex<Entries>,
+    events: Events,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_id: BTreeMap<u32, Entry>,
+    ending: bool,
+}
+
+impl Devices {
+    /// None yet. `socket` is where the daemon will answer.
+    pub(super) fn new(backing: Backing, opened: Opened, records: Records, socket: PathBuf, events: Events) -> Self {
+        Self {
+            backing,
+            opened,
+            records,
+            socket,
+            entries: Mutex::default(),
+            events,
+        }
+    }
+
+    /// What there is.
+    pub(super) fn facts(&self) -> Vec<DeviceFacts> {
+        let entries = self.entries.lock();
+        entries.by_id.values().map(|entry| entry.facts.clone()).collect()
+    }
+
+    /// The device of a target, if there is one.
+    pub(super) fn of_target(&self, target: &TargetSpec) -> Option<DeviceFacts> {
+        let is_in_memory = matches!(target, TargetSpec::Mem(_) | TargetSpec::Null(_));
+        let same = |other: &TargetSpec| match (target, other) {
+            (TargetSpec::Loop { .. }, TargetSpec::Loop { .. }) => true,
+            _ => target == other,
+        };
+        self.facts()
+            .into_iter()
+            .find(|facts| !is_in_memory && same(&facts.spec.target))
+    }
+
+    /// Makes a device, and returns when it can be used.
+    pub(super) fn add(&self, spec: &Spec) -> Result<DeviceFacts, Refusal> {
+        if self.entries.lock().ending {
+            return Err(ending());
+        }
+        if let Some(facts) = self.of_target(&spec.target) {
+            let what = match &spec.target {
+                TargetSpec::Volume { path } => path.clone(),
+                _ => self.backing.name(),
+            };
+            return Err(Refusal::new(409, format!("{what} is {} already", facts.path)));
+        }
+        let behind = self.opened.target(&spec.target).map_err(|error| refused(&error))?;
+        let (backing, socket, records) = (self.backing.clone(), self.socket.clone(), self.records.clone());
+        let (target, wanted) = (behind.clone(), spec.clone());
+        let options = spec.options();
+        let work = move || {
+            let identity = target.identity();
+            let mut recorded = None;
+            let made = target.start(&options, |id| {
+                recorded = Some(id);
+                let record = Record::new(id, identity, backing, wanted, socket);
+                records.write(&record).map_err(|source| Error::Record { id, source })
+            });
+            let made = made.and_then(|device| usable::wait(&device.path()).map(|()| device));
+            if let (Err(_), Some(id)) = (&made, recorded) {
+                records.remove(id);
+            }
+            made
+        };
+        let (owner, made) = Owner::start(work, self.ended()).map_err(|error| refused(&error))?;
+        Ok(self.enter(owner, behind, made, spec, false))
+    }
+
+    /// Takes over every device of this backing that waits for a server.
+    pub(super) fn recover(&self) -> Result<Takeover, Refusal> {
+        if self.entries.lock().ending {
+            return Err(ending());
+        }
+        let records = self.records.all();
+        let records = records.map_err(|error| Refusal::new(500, format!("the records of devices: {error}")))?;
+        let own: Vec<Record> = records
+            .into_iter()
+            .filter(|record| record.backing.is_same_as(&self.backing))
+            .filter(|record| !self.entries.lock().by_id.contains_key(&record.id))
+            .collect();
+        let mut outcome = Takeover::default();
+        // All at once: most of it is waiting for the driver.
+        let results: Vec<_> = thread::scope(|scope| {
+            let tries: Vec<_> = own
+                .iter()
+                .map(|record| scope.spawn(move || self.take_over(record)))
+                .collect();
+            tries.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        for (record, result) in own.iter().zip(results) {
+            match result {
+                Ok(Ok(Some(facts))) => outcome.taken_over.push(facts),
+                Ok(Ok(None)) => {}
+                Ok(Err(text)) => outcome.left.push(format!("device {}: {text}", record.id)),
+                Err(_) => outcome.left.push(format!("device {}: its thread panicked", record.id)),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// None: there is nothing to take over, the record was out of date.
+    fn take_over(&self, record: &Record) -> Result<Option<DeviceFacts>, String> {
+        let id = record.id;
+        let found = device::survey(id).map_err(|error| error.to_string())?;
+        let Some(survey) = found.filter(|survey| record.is_of(survey)) else {
+            tracing::info!("the record of device {id} was out of date");
+            self.records.remove(id);
+            return Ok(None);
+        };
+        if survey.state == State::Dead {
+            return Err(Error::NotRecoverable(id).to_string());
+        }
+        let orphan = Orphan::find(id).map_err(|error| error.to_string())?;
+        let behind = self
+            .opened
+            .target(&record.spec.target)
+            .map_err(|error| error.to_string())?;
+        let target = behind.clone();
+        let started = Owner::start(move || target.take_over(orphan), self.ended());
+        let (owner, made) = started.map_err(|error| error.to_string())?;
+        let record = Record::new(
+            id,
+            behind.identity(),
+            self.backing.clone(),
+            record.spec.clone(),
+            self.socket.clone(),
+        );
+        if let Err(error) = self.records.write(&record) {
+            tracing::warn!("the record of device {id} still names its last server: {error}");
+        }
+        Ok(Some(self.enter(owner, behind, made, &record.spec, true)))
+    }
+
+    fn ended(&self) -> impl FnOnce(u32, Fate) + Send + 'static {
+        let events = Arc::clone(&self.events);
+        move |id, fate| events(Event::Ended(id, fate))
+    }
+
+    fn enter(&self, owner: Owner, behind: Behind, made: Made, spec: &Spec, taken_over: bool) -> DeviceFacts {
+        let facts = DeviceFacts {
+            id: made.id,
+            path: made.path,
+            spec: Spec {
+                id: Some(made.id),
+                ..spec.clone()
+            },
+            size: behind.size().get(),
+            recoverable: made.recoverable,
+            taken_over,
+        };
+        let entry = Entry {
+            owner,
+            behind,
+            facts: facts.clone(),
+        };
+        self.entries.lock().by_id.insert(made.id, entry);
+        facts
+    }
+
+    /// Stops and deletes a device. True: it goes when its last user closes it.
+    pub(super) fn delete(&self, id: u32, force: bool) -> Result<bool, Refusal> {
+        let entry = self.entries.lock().by_id.remove(&id);
+        let Some(entry) = entry else {
+            return Err(Refusal::new(404, format!("this server has no device {id}")));
+        };
+        let users = if force { Vec::new() } else { users(id) };
+        let stopped = if users.is_empty() {
+            entry.owner.stop(!force)
+        } else {
+            Err(StopError::InUse)
+        };
+        match stopped {
+            Err(StopError::InUse) => {
+                let path = entry.facts.path.clone();
+                self.entries.lock().by_id.insert(id, entry);
+                let who = if users.is_empty() { holders::of(id) } else { users };
+                let who = if who.is_empty() {
+                    "somebody has it open".to_owned()
+                } else {
+                    who.join(", ")
+                };
+                return Err(Refusal::new(
+                    409,
+                    format!("{path} is in use: {who}; end that first, or add --force"),
+                ));
+            }
+            Err(StopError::Broken(error)) => tracing::error!("{error}"),
+            Ok(()) | Err(StopError::Gone) => {}
+        }
+        entry.owner.join();
+        self.records.remove(id);
+        let pending = matches!(device::survey(id), Ok(Some(_)));
+        if self.entries.lock().by_id.is_empty() {
+            (self.events)(Event::Idle);
+        }
+        Ok(pending)
+    }
+
+    /// Forgets a device that is gone by itself.
+    pub(super) fn forget(&self, id: u32) {
+        if let Some(entry) = self.entries.lock().by_id.remove(&id) {
+            entry.owner.join();
+            self.records.remove(id);
+        }
+        if self.entries.lock().by_id.is_empty() {
+            (self.events)(Event::Idle);
+        }
+    }
+
+    /// The file of a volume has another size. Tells whether its device has it too; none if there is no device.
+    pub(super) fn resized(&self, path: &str, size: Bytes) -> Option<Result<(), Errno>> {
+        let mut entries = self.entries.lock();
+        let entry = entries
+            .by_id
+            .values_mut()
+            .find(|entry| matches!(&entry.facts.spec.target, TargetSpec::Volume { path: own } if own == path))?;
+        if let Behind::Volume(volume) = &entry.behind {
+            volume.resized(size);
+        }
+        let result = entry.owner.resize(size);
+        if result.is_ok() {
+            entry.facts.size = size.get();
+        }
+        Some(result)
+    }
+
+    /// The end: devices that somebody uses and that outlive this process are left to another one, the others go.
+    pub(super) fn end(&self) {
+        self.leave(|facts| facts.recoverable && !users(facts.id).is_empty());
+    }
+
+    /// Leaves every device to another process. Those that would not outlive this one are the caller's to look for.
+    pub(super) fn release_all(&self) {
+        self.leave(|facts| facts.recoverable);
+    }
+
+    fn leave(&self, stays: impl Fn(&DeviceFacts) -> bool + Sync) {
+        let entries = {
+            let mut entries = self.entries.lock();
+            entries.ending = true;
+            std::mem::take(&mut entries.by_id)
+        };
+        thread::scope(|scope| {
+            for (id, entry) in entries {
+                let stays = &stays;
+                scope.spawn(move || {
+                    if stays(&entry.facts) {
+                        if let Err(error) = entry.owner.release() {
+                            tracing::error!("{error}");
+                        }
+                    } else {
+                        if let Err(StopError::Broken(error)) = entry.owner.stop(false) {
+                            tracing::error!("{error}");
+                        }
+                        self.records.remove(id);
+                    }
+                    entry.owner.join();
+                });
+            }
+        });
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.lock().by_id.is_empty()
+    }
+}
+
+/// Who uses a device, but for those who only look at it for a moment.
+fn users(id: u32) -> Vec<String> {
+    let deadline = Instant::now() + GLANCE;
+    loop {
+        let found = holders::of(id);
+        let only_open = found.iter().all(|user| user.starts_with("process "));
+        if found.is_empty() || !only_open || Instant::now() >= deadline {
+            return found;
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+fn ending() -> Refusal {
+    Refusal::new(503, "the server is about to end; try again")
+}
+
+fn refused(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(400, error.to_string())
+}
