@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use libublk::sys;
-use vexfs::metrics::{Distribution, Histogram, Kind, Metric, Value, text};
+use vexfs::metrics::{Distribution, Histogram, Kind, Metric, Value};
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,97 +211,104 @@ pub struct QueueSnapshot {
     pub stages: [Distribution; Stage::ALL.len()],
 }
 
-impl DeviceSnapshot {
-    /// The metrics, in the order of the documentation.
-    pub fn metrics(&self) -> Vec<Metric> {
-        vec![
-            self.per_queue("requests_total", Kind::Counter, "Requests answered", |queue| {
-                let counts = Operation::ALL.iter().zip(queue.answered);
-                counts
-                    .map(|(operation, count)| (vec![("operation", operation.name())], Value::Count(count)))
-                    .collect()
-            }),
-            self.per_queue("bytes_total", Kind::Counter, "Bytes read and written", |queue| {
-                let [read, written] = queue.bytes;
-                let of = |name, bytes| (vec![("operation", name)], Value::Count(bytes));
-                vec![of("read", read), of("write", written)]
-            }),
-            self.per_queue(
-                "errors_total",
-                Kind::Counter,
-                "Requests answered with an error",
-                |queue| vec![(Vec::new(), Value::Count(queue.errors.into()))],
-            ),
-            self.per_queue("in_flight", Kind::Gauge, "Requests without an answer yet", |queue| {
-                vec![(Vec::new(), Value::Count(queue.in_flight.into()))]
-            }),
-            // Of all queues together: a histogram has many lines.
-            Self::times(
-                "request_seconds",
-                "Time from taking a request to handing over its answer",
-                "operation",
-                Operation::ALL.iter().zip(0..).map(|(operation, index)| {
-                    let times = self.queues.iter().filter_map(move |queue| queue.times.get(index));
-                    (operation.name(), merged(times))
-                }),
-            ),
-            Self::times(
-                "stage_seconds",
-                "Time of the parts of a request, of targets that have parts",
-                "stage",
-                Stage::ALL.iter().zip(0..).map(|(stage, index)| {
-                    let times = self.queues.iter().filter_map(move |queue| queue.stages.get(index));
-                    (stage.name(), merged(times))
-                }),
-            ),
-        ]
+/// The metrics of many devices, each of which has the name before it as a label, in the order of the documentation.
+pub fn families(devices: &[(String, DeviceSnapshot)]) -> Vec<Metric> {
+    let per_queue = |name, kind, help, values| Family { devices, name, help }.per_queue(kind, values);
+    let times = |name, help, label, values| Family { devices, name, help }.times(label, values);
+    vec![
+        per_queue("requests_total", Kind::Counter, "Requests answered", |queue| {
+            let counts = Operation::ALL.iter().zip(queue.answered);
+            counts.map(|(operation, count)| (Some(operation.name()), count)).collect()
+        }),
+        per_queue("bytes_total", Kind::Counter, "Bytes read and written", |queue| {
+            let [read, written] = queue.bytes;
+            vec![(Some("read"), read), (Some("write"), written)]
+        }),
+        per_queue(
+            "errors_total",
+            Kind::Counter,
+            "Requests answered with an error",
+            |queue| vec![(None, queue.errors.into())],
+        ),
+        per_queue("in_flight", Kind::Gauge, "Requests without an answer yet", |queue| {
+            vec![(None, queue.in_flight.into())]
+        }),
+        // Of all queues together: a histogram has many lines.
+        times(
+            "request_seconds",
+            "Time from taking a request to handing over its answer",
+            "operation",
+            |queue| Operation::ALL.map(Operation::name).into_iter().zip(&queue.times).collect(),
+        ),
+        times(
+            "stage_seconds",
+            "Time of the parts of a request, of targets that have parts",
+            "stage",
+            |queue| Stage::ALL.map(Stage::name).into_iter().zip(&queue.stages).collect(),
+        ),
+    ]
+}
+
+/// A family of metrics to be.
+struct Family<'a> {
+    devices: &'a [(String, DeviceSnapshot)],
+    name: &'static str,
+    help: &'static str,
+}
+
+/// What a queue counts, each with its operation if there is one.
+type Counts = Vec<(Option<&'static str>, u64)>;
+
+impl Family<'_> {
+    fn empty(&self, kind: Kind) -> Metric {
+        Metric::new(format!("vexfs_ublk_{}", self.name), kind, self.help)
     }
 
-    /// The same as text for Prometheus; every series gets the labels.
-    pub fn text(&self, labels: &[(&str, &str)]) -> String {
-        text::render(&self.metrics(), labels)
-    }
-
-    fn per_queue(
-        &self,
-        name: &str,
-        kind: Kind,
-        help: &str,
-        values: impl Fn(&QueueSnapshot) -> Vec<(Vec<(&'static str, &'static str)>, Value)>,
-    ) -> Metric {
-        let mut metric = Metric::new(format!("vexfs_ublk_{name}"), kind, help);
-        for (thread, queue) in self.queues.iter().enumerate() {
-            for (more, value) in values(queue) {
-                let own = [("queue", queue.queue.to_string()), ("thread", thread.to_string())];
-                let more = more.into_iter().map(|(label, text)| (label, text.to_owned()));
-                metric = metric.labelled(own.into_iter().chain(more).collect(), value);
+    fn per_queue(&self, kind: Kind, values: fn(&QueueSnapshot) -> Counts) -> Metric {
+        let mut metric = self.empty(kind);
+        for (device, snapshot) in self.devices {
+            for (thread, queue) in snapshot.queues.iter().enumerate() {
+                for (operation, count) in values(queue) {
+                    let mut labels = vec![
+                        ("device", device.clone()),
+                        ("queue", queue.queue.to_string()),
+                        ("thread", thread.to_string()),
+                    ];
+                    labels.extend(operation.map(|name| ("operation", name.to_owned())));
+                    metric = metric.labelled(labels, Value::Count(count));
+                }
             }
         }
         metric
     }
 
     fn times(
-        name: &str,
-        help: &str,
+        &self,
         label: &'static str,
-        values: impl Iterator<Item = (&'static str, Distribution)>,
+        values: fn(&QueueSnapshot) -> Vec<(&'static str, &Distribution)>,
     ) -> Metric {
-        let metric = Metric::new(format!("vexfs_ublk_{name}"), Kind::Histogram, help);
-        values.fold(metric, |metric, (which, times)| {
-            metric.labelled(vec![(label, which.to_owned())], Value::Times(Box::new(times)))
-        })
+        let mut metric = self.empty(Kind::Histogram);
+        for (device, snapshot) in self.devices {
+            let mut all: Vec<(&str, Distribution)> = Vec::new();
+            for (which, times) in snapshot.queues.iter().flat_map(values) {
+                match all.iter_mut().find(|(name, _)| *name == which) {
+                    Some((_, sum)) => sum.merge(times),
+                    None => all.push((which, times.clone())),
+                }
+            }
+            for (which, times) in all {
+                let labels = vec![("device", device.clone()), (label, which.to_owned())];
+                metric = metric.labelled(labels, Value::Times(Box::new(times)));
+            }
+        }
+        metric
     }
-}
-
-fn merged<'a>(times: impl Iterator<Item = &'a Distribution>) -> Distribution {
-    times.fold(Distribution::default(), |mut all, times| {
-        all.merge(times);
-        all
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use vexfs::metrics::text;
+
     use super::*;
 
     #[test]
@@ -331,7 +338,7 @@ mod tests {
             queue.stage_took(Stage::Plan, Duration::from_micros(1));
             device.add(queue);
         }
-        let text = device.snapshot().text(&[("device", "/dev/ublkb7")]);
+        let text = text::render(&families(&[("/dev/ublkb7".to_owned(), device.snapshot())]), &[]);
         for line in [
             "vexfs_ublk_requests_total{device=\"/dev/ublkb7\",queue=\"1\",thread=\"1\",operation=\"flush\"} 1",
             "vexfs_ublk_in_flight{device=\"/dev/ublkb7\",queue=\"0\",thread=\"0\"} 0",

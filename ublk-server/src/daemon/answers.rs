@@ -15,6 +15,7 @@ use vexfs_control::volumes;
 
 use super::devices::{Devices, Event, Events};
 use super::protocol::{Message, OLDEST, Overview, Request, ServerFacts, TargetSpec, VERSION};
+use crate::metrics::families;
 use crate::units::Bytes;
 
 /// See the module's text.
@@ -43,7 +44,9 @@ impl Answers {
             ];
             size = size.labelled(labels, Measured::Count(facts.size));
         }
-        vec![size]
+        let mut all = vec![size];
+        all.extend(families(&self.devices.metrics()));
+        all
     }
 
     fn request(&self, body: &Value) -> Result<Value, Refusal> {

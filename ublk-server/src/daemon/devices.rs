@@ -27,6 +27,7 @@ use super::record::{Record, Records};
 use super::usable;
 use crate::device::{self, Orphan, State};
 use crate::error::Error;
+use crate::metrics::{DeviceMetrics, DeviceSnapshot};
 use crate::units::Bytes;
 
 /// How long those may use a device still that only look at it for a moment, as udev does.
@@ -54,6 +55,7 @@ struct Entry {
     owner: Owner,
     behind: Behind,
     facts: DeviceFacts,
+    metrics: DeviceMetrics,
 }
 
 /// See the module's text.
@@ -89,6 +91,13 @@ impl Devices {
     pub(super) fn facts(&self) -> Vec<DeviceFacts> {
         let entries = self.entries.lock();
         entries.by_id.values().map(|entry| entry.facts.clone()).collect()
+    }
+
+    /// What each has recorded, after its path.
+    pub(super) fn metrics(&self) -> Vec<(String, DeviceSnapshot)> {
+        let entries = self.entries.lock();
+        let of = |entry: &Entry| (entry.facts.path.clone(), entry.metrics.snapshot());
+        entries.by_id.values().map(of).collect()
     }
 
     /// The device of a target, if there is one.
@@ -223,6 +232,7 @@ impl Devices {
             owner,
             behind,
             facts: facts.clone(),
+            metrics: made.metrics,
         };
         self.entries.lock().by_id.insert(made.id, entry);
         facts

@@ -13,6 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::control::errno_of_io;
 use crate::device::{Device, Wake};
 use crate::error::Error;
+use crate::metrics::DeviceMetrics;
 use crate::units::Bytes;
 
 /// What the thread can be told. Each carries where the answer goes.
@@ -53,6 +54,7 @@ pub(super) struct Made {
     pub(super) id: u32,
     pub(super) path: String,
     pub(super) recoverable: bool,
+    pub(super) metrics: DeviceMetrics,
 }
 
 /// The other end of the thread.
@@ -81,6 +83,7 @@ impl Owner {
                         id: device.id(),
                         path: device.path(),
                         recoverable: device.is_recoverable(),
+                        metrics: device.metrics(),
                     }));
                     // Nobody wants it any more: dropping it deletes it.
                     if told.is_ok() {
