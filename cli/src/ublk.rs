@@ -5,11 +5,11 @@
 //! What there is is asked of three sides: the driver says which devices exist, records say what they are made of, and
 //! daemons at their sockets what they serve. See `ublk_server::daemon`.
 
-use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
@@ -133,15 +133,16 @@ pub(crate) fn lock_starting() -> Result<Flock<fs::File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| anyhow!("locking {}: {errno}", path.display()))
 }
 
-/// Removes the socket that a daemon left which was killed. One that hangs has it still.
-pub(crate) fn remove_dead_socket(socket: &Path) -> Result<()> {
+/// Removes sockets that daemons left which were killed: this one, and those of daemons without a pool. One that hangs has its
+/// socket still.
+pub(crate) fn remove_dead_sockets(own: Option<&Path>) -> Result<()> {
     let _nobody_starts = lock_starting()?;
-    if matches!(Client::new(socket).devices(ANSWER), Err(ClientError::NotServed(_))) {
-        match fs::remove_file(socket) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", socket.display()));
-            }
-            _ => {}
+    let mut candidates = sockets::sockets(records()?.directory())?;
+    candidates.extend(own.map(Path::to_owned));
+    for socket in candidates {
+        let refused = UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if refused && let Err(error) = fs::remove_file(&socket) {
+            return Err(error).with_context(|| format!("removing {}", socket.display()));
         }
     }
     Ok(())

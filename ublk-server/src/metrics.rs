@@ -218,7 +218,9 @@ pub fn families(devices: &[(String, DeviceSnapshot)]) -> Vec<Metric> {
     vec![
         per_queue("requests_total", Kind::Counter, "Requests answered", |queue| {
             let counts = Operation::ALL.iter().zip(queue.answered);
-            counts.map(|(operation, count)| (Some(operation.name()), count)).collect()
+            counts
+                .map(|(operation, count)| (Some(operation.name()), count))
+                .collect()
         }),
         per_queue("bytes_total", Kind::Counter, "Bytes read and written", |queue| {
             let [read, written] = queue.bytes;
@@ -238,7 +240,13 @@ pub fn families(devices: &[(String, DeviceSnapshot)]) -> Vec<Metric> {
             "request_seconds",
             "Time from taking a request to handing over its answer",
             "operation",
-            |queue| Operation::ALL.map(Operation::name).into_iter().zip(&queue.times).collect(),
+            |queue| {
+                Operation::ALL
+                    .map(Operation::name)
+                    .into_iter()
+                    .zip(&queue.times)
+                    .collect()
+            },
         ),
         times(
             "stage_seconds",
@@ -282,11 +290,7 @@ impl Family<'_> {
         metric
     }
 
-    fn times(
-        &self,
-        label: &'static str,
-        values: fn(&QueueSnapshot) -> Vec<(&'static str, &Distribution)>,
-    ) -> Metric {
+    fn times(&self, label: &'static str, values: fn(&QueueSnapshot) -> Vec<(&'static str, &Distribution)>) -> Metric {
         let mut metric = self.empty(Kind::Histogram);
         for (device, snapshot) in self.devices {
             let mut all: Vec<(&str, Distribution)> = Vec::new();

@@ -127,9 +127,7 @@ fn delete(known: &Known, force: bool) -> Result<bool> {
     let what = format!("deleting {}", known.path());
     let removed = ublk::bounded(&what, move || device::remove(id))?.context(what)?;
     ublk::records()?.remove(id);
-    if let Some(record) = &known.record {
-        ublk::remove_dead_socket(&record.socket)?;
-    }
+    ublk::remove_dead_sockets(known.record.as_ref().map(|record| record.socket.as_path()))?;
     if let Some(backing) = orphaned {
         save_others(&backing)?;
     }

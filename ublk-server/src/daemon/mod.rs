@@ -414,3 +414,29 @@ fn handed_over_for() -> Option<f64> {
     let since: u64 = std::env::var(HANDOVER_VARIABLE).ok()?.parse().ok()?;
     Some(Duration::from_nanos(now().checked_sub(since)?).as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_as_a_kill_does() {
+        let own = std::env::current_exe().unwrap();
+        let mut child = Command::new(own);
+        child.args(["--exact", "daemon::tests::a_thread_panics", "--ignored"]);
+        let output = child.output().unwrap();
+        assert_eq!(output.status.signal(), Some(nix::libc::SIGABRT), "{output:?}");
+    }
+
+    #[test]
+    #[ignore = "ends its process; the test above runs it"]
+    fn a_thread_panics() {
+        abort_on_panic();
+        let ended = thread::spawn(|| panic!("as intended")).join();
+        assert!(ended.is_ok(), "the process outlived a panic");
+    }
+}

@@ -172,9 +172,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::transfer::Wishes;
     use crate::daemon::protocol::TargetSpec;
     use crate::device::State;
+    use crate::transfer::Wishes;
     use crate::units::Bytes;
 
     fn record(id: u32) -> Record {

@@ -107,10 +107,13 @@ fn fetch_and_end(channel: &File, info: &sys::ublksrv_ctrl_dev_info, queue: u16) 
     }
     ring.submit().map_err(|error| errno_of_io(&error))?;
     // What is accepted does not complete.
-    match ring.completion().next() {
-        Some(completion) => Err(Errno::from_raw(-completion.result())),
-        None => Ok(()),
-    }
+    let refused = ring
+        .completion()
+        .next()
+        .map(|completion| Errno::from_raw(-completion.result()));
+    // Its commands end with the thread; for why not with the ring see `crate::queue`.
+    std::mem::forget(ring);
+    refused.map_or(Ok(()), Err)
 }
 
 fn entry(channel: &File, operation: u32, queue: u16, tag: u16, address: u64) -> Result<squeue::Entry, Errno> {

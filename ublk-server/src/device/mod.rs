@@ -307,7 +307,8 @@ impl Device {
             (_, Errno::EPERM | Errno::EACCES, _) => Error::Denied("add a ublk device"),
             (_, errno, _) => Error::Add(errno),
         })?;
-        let mut device = Self::new(ctrl, control, identity.is_some() && !options.wishes.unprivileged, true).map_err(no_eventfd)?;
+        let mut device =
+            Self::new(ctrl, control, identity.is_some() && !options.wishes.unprivileged, true).map_err(no_eventfd)?;
         device.threads = options.threads;
         // The driver leaves out what it does not know, and says so only here.
         if device.mode != mode {

@@ -153,17 +153,30 @@ pub(crate) fn serve<T: Target>(
         leaving: Cell::new(false),
         answered: RefCell::new(Vec::with_capacity(tags.len())),
     };
-    queue.run(seats, leave, || {
+    let ended = queue.run(seats, leave, || {
         device.notify_buffer_registration_complete(false);
         ready();
-    })?;
-    if let Commands::Batch(batch) = queue.commands {
-        // Of a queue that leaves, the driver has the fetches until the ring is gone: then the memory is leaked.
-        if !batch.is_busy() {
+    });
+    let commands = queue.commands;
+    if ended.as_ref().is_ok_and(|ended| *ended == Ended::Stopped) {
+        if let Commands::Batch(batch) = commands {
             batch.release();
         }
+    } else {
+        // The driver has commands, and the memory they name: that is leaked.
+        drop(commands);
+        ring.keep();
     }
-    Ok(())
+    ended.map(drop)
+}
+
+/// How a queue came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The device was stopped, and the driver has no command any more.
+    Stopped,
+    /// The device was left to another server.
+    Left,
 }
 
 /// What a tag's task begins with.
@@ -252,7 +265,7 @@ struct Queue<'a, T> {
 }
 
 impl<T: Target> Queue<'_, T> {
-    fn run(&self, seats: Vec<Seat>, leave: &Leave, ready: impl FnOnce()) -> Result<(), QueueError> {
+    fn run(&self, seats: Vec<Seat>, leave: &Leave, ready: impl FnOnce()) -> Result<Ended, QueueError> {
         let mut tasks = Tasks {
             running: seats.len(),
             tasks: seats
@@ -270,11 +283,15 @@ impl<T: Target> Queue<'_, T> {
         ready();
         // Only now: what the driver gets in one system call is there as a whole, whenever this process is killed.
         leave.announce(self.ring, LEAVE).map_err(QueueError::Wait)?;
-        while (tasks.running > 0 || self.is_busy()) && !self.has_left() {
+        while tasks.running > 0 || self.is_busy() {
             self.turn(&mut tasks, &mut woken, 1)?;
+            if self.has_left() {
+                // The last answers.
+                self.ring.submit_and_wait(0).map_err(QueueError::Wait)?;
+                return Ok(Ended::Left);
+            }
         }
-        // The last answers.
-        self.ring.submit_and_wait(0).map_err(QueueError::Wait)
+        Ok(Ended::Stopped)
     }
 
     /// Submits, waits for so many completions beside those that come of submitting, and runs the tasks they wake.
