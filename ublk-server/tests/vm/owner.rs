@@ -16,6 +16,8 @@ use crate::server::{FIO_JOBS, SERVER, Server, fio, refusal};
 
 /// `nobody`
 const USER: u32 = 65534;
+/// Any other.
+const OTHER: u32 = 65533;
 /// Where that user may run the server from.
 const PROGRAM: &str = "/run/vexfs-ublkd";
 
@@ -34,16 +36,16 @@ fn hand_over_nodes(stop: &AtomicBool) {
     }
 }
 
-fn as_user(program: &str) -> Command {
+fn as_user(user: u32, program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    let user = USER.to_string();
+    let user = user.to_string();
     command.args(["--reuid", &user, "--regid", &user, "--clear-groups", program]);
     command
 }
 
 fn serve_and_verify() -> Result<()> {
     let target = ["--target", "mem", "--size", "8MiB", "--unprivileged"];
-    let server = Server::spawn(as_user(PROGRAM).args(target))?;
+    let server = Server::spawn(as_user(USER, PROGRAM).args(target))?;
     let status = sys::read(format!("/proc/{}/status", server.id()))?;
     ensure!(
         status
@@ -53,15 +55,22 @@ fn serve_and_verify() -> Result<()> {
     );
     let job = format!("{FIO_JOBS}/sizes.fio");
     let file = format!("--filename={}", server.device);
-    let verified = as_user("fio").args([&file, &job]).current_dir("/tmp").output()?;
+    let verified = as_user(USER, "fio").args([&file, &job]).current_dir("/tmp").output()?;
     ensure!(
         verified.status.success(),
         "{}",
         String::from_utf8_lossy(&verified.stderr)
     );
-    // Who could make the kernel wait for a server must be its owner.
-    let root = fio(&server.device, &["--name=root", "--rw=read", "--bs=4k", "--size=4k"]);
-    ensure!(root.is_err(), "root opened another user's device");
+    // A trap that a user sets for another one: the driver lets only the owner in, and root.
+    fs::set_permissions(&server.device, Permissions::from_mode(0o666))?;
+    let read = ["--name=read", "--rw=read", "--bs=4k", "--size=4k"];
+    let other = as_user(OTHER, "fio")
+        .arg(&file)
+        .args(read)
+        .current_dir("/tmp")
+        .output()?;
+    ensure!(!other.status.success(), "one user opened the device of another");
+    fio(&server.device, &read)?;
     server.stop()
 }
 
@@ -69,7 +78,9 @@ fn serve_and_verify() -> Result<()> {
 fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
     kmod::modprobe("ublk_drv")?;
     fs::copy(SERVER, PROGRAM)?;
-    let refused = as_user(PROGRAM).args(["--target", "mem", "--unprivileged"]).output()?;
+    let refused = as_user(USER, PROGRAM)
+        .args(["--target", "mem", "--unprivileged"])
+        .output()?;
     let text = String::from_utf8_lossy(&refused.stderr);
     ensure!(
         text.contains("/dev/ublk-control"),
