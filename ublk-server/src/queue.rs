@@ -32,7 +32,7 @@ use libublk::{UblkError, sys, ublk_init_task_ring, with_task_io_ring_mut};
 use nix::errno::Errno;
 
 use crate::buffer::TagBuffer;
-use crate::control::{errno_of, errno_of_io};
+use crate::control::errno_of;
 use crate::error::QueueError;
 use crate::leave::Leave;
 use crate::request::{completion, decode};
@@ -59,10 +59,10 @@ pub(crate) fn serve<T: Target>(
     };
     let result = serve_tags(&queue, device, target, leave, &tasks, ready);
     if tasks.running.get() > 0 {
-        // The driver has commands, which end with this thread. libublk would wait for them before it lets go of the files they
+        // The driver has commands, which end with the ring. libublk would wait for them before it lets go of the files they
         // use.
         std::mem::forget(queue);
-        keep_ring().map_err(QueueError::Wait)?;
+        leave.keep(take_ring()?);
     }
     result
 }
@@ -221,18 +221,11 @@ fn make_ring(depth: u16) -> Result<(), QueueError> {
     .map_err(|error| QueueError::Map(errno_of(&error)))
 }
 
-/// Keeps this thread's ring from being closed when the thread ends, until the process does or becomes another program.
-///
-/// Linux 6.12 ends the commands of a ring that is closed in a thread of its own, and those of a thread that ends in that one.
-/// Both at once release references to the thread once too often, which the kernel reports as use after free:
-///
-/// 1. The thread closes the ring; a kernel thread begins to cancel its commands.
-/// 2. The thread ends and cancels them, too.
-fn keep_ring() -> Result<(), Errno> {
-    let mut other = IoUring::new(1).map_err(|error| errno_of_io(&error))?;
-    with_task_io_ring_mut(|ring| std::mem::swap(ring, &mut other));
-    std::mem::forget(other);
-    Ok(())
+/// Takes this thread's ring, to be closed when the thread has ended.
+fn take_ring() -> Result<IoUring, QueueError> {
+    let mut ring = IoUring::new(1).map_err(QueueError::Ring)?;
+    with_task_io_ring_mut(|own| std::mem::swap(own, &mut ring));
+    Ok(ring)
 }
 
 fn new_buffer(len: usize) -> Result<TagBuffer, QueueError> {
