@@ -141,18 +141,6 @@ impl Ring {
         register(&self.uring.borrow().submitter()).map_err(|error| errno_of_io(&error))
     }
 
-    /// Keeps the ring from being closed when its thread ends, until the process does or becomes another program: to be
-    /// called when operations are under way that only the end of the thread ends.
-    ///
-    /// Linux 6.12 ends the commands of a ring that is closed in a thread of its own, and those of a thread that ends in that
-    /// one. Both at once release references to the thread once too often, which the kernel reports as use after free:
-    ///
-    /// 1. The thread closes the ring; a kernel thread begins to cancel its commands.
-    /// 2. The thread ends and cancels them, too.
-    pub(crate) fn keep(self) {
-        std::mem::forget(self);
-    }
-
     /// New operations belong to this task from now on.
     pub(crate) fn run_as(&self, task: Task) {
         self.running.set(task);

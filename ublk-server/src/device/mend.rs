@@ -61,8 +61,9 @@ pub(super) fn mend(info: &sys::ublksrv_ctrl_dev_info, deadline: Instant) -> Resu
         untouched.len()
     );
     for queue in untouched {
-        let result = thread::scope(|scope| scope.spawn(|| fetch_and_end(&channel, info, queue)).join());
-        result.unwrap_or(Err(Errno::EIO))?;
+        let fetched = thread::scope(|scope| scope.spawn(|| fetch(&channel, info, queue)).join());
+        // Closed after the thread has ended; for the reason see `crate::leave`.
+        drop(fetched.unwrap_or(Err(Errno::EIO))?);
     }
     Ok(())
 }
@@ -94,8 +95,8 @@ fn is_untouched(channel: &File, queue: u16) -> Result<bool, Errno> {
     }
 }
 
-/// Makes this thread, which is about to end, the task of a queue.
-fn fetch_and_end(channel: &File, info: &sys::ublksrv_ctrl_dev_info, queue: u16) -> Result<(), Errno> {
+/// Makes this thread, which is about to end, the task of a queue. Its fetches end with the ring.
+fn fetch(channel: &File, info: &sys::ublksrv_ctrl_dev_info, queue: u16) -> Result<IoUring, Errno> {
     let copies = u32::try_from(info.flags & u64::from(sys::UBLK_F_USER_COPY)).unwrap_or(0) != 0;
     let address = if copies { 0 } else { NOWHERE };
     let mut ring = IoUring::new(u32::from(info.queue_depth)).map_err(|error| errno_of_io(&error))?;
@@ -111,9 +112,7 @@ fn fetch_and_end(channel: &File, info: &sys::ublksrv_ctrl_dev_info, queue: u16) 
         .completion()
         .next()
         .map(|completion| Errno::from_raw(-completion.result()));
-    // Its commands end with the thread; for why not with the ring see `crate::queue`.
-    std::mem::forget(ring);
-    refused.map_or(Ok(()), Err)
+    refused.map_or(Ok(ring), Err)
 }
 
 fn entry(channel: &File, operation: u32, queue: u16, tag: u16, address: u64) -> Result<squeue::Entry, Errno> {

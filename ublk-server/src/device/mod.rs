@@ -450,6 +450,7 @@ impl Device {
         for (queue, thread) in mem::take(&mut self.queues) {
             result = result.and(self.joined(queue, thread));
         }
+        self.leave.close_rings();
         // The driver keeps the number for as long as the channel is open.
         self.channel = None;
         self.delete();

@@ -149,6 +149,7 @@ impl Device {
         for (queue, thread) in std::mem::take(&mut self.queues) {
             result = result.and(self.joined(queue, thread));
         }
+        self.leave.close_rings();
         result
     }
 }

@@ -165,7 +165,7 @@ pub(crate) fn serve<T: Target>(
     } else {
         // The driver has commands, and the memory they name: that is leaked.
         drop(commands);
-        ring.keep();
+        leave.keep(ring);
     }
     ended.map(drop)
 }

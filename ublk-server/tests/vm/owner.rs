@@ -85,9 +85,7 @@ fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
     fs::copy(SERVER, PROGRAM)?;
     fs::create_dir(RUNTIME)?;
     chown(RUNTIME, Some(USER), Some(USER))?;
-    let refused = as_user(USER, PROGRAM)
-        .args(["mem", "--unprivileged"])
-        .output()?;
+    let refused = as_user(USER, PROGRAM).args(["mem", "--unprivileged"]).output()?;
     let text = String::from_utf8_lossy(&refused.stderr);
     ensure!(
         text.contains("/dev/ublk-control"),
