@@ -13,7 +13,7 @@ use super::progress::Step;
 /// A package and a file that proves it is there.
 pub type Package = (&'static str, &'static str);
 
-/// Packages of the lab itself: machines, trees, module files, and fio to run inside.
+/// Packages of the lab itself: machines, trees, module files, and what tests run inside.
 pub const LAB: &[Package] = &[
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
@@ -25,6 +25,10 @@ pub const LAB: &[Package] = &[
     ("xz-utils", "/usr/bin/xz"),
     ("util-linux", "/usr/bin/setpriv"),
     ("fio", "/usr/bin/fio"),
+    ("dmsetup", "/sbin/dmsetup"),
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("xfsprogs", "/sbin/mkfs.xfs"),
+    ("btrfs-progs", "/usr/bin/btrfs"),
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdio.h"),
 ];

@@ -126,10 +126,6 @@ fn file_systems_live_on_a_volume() -> Result<()> {
         ("xfs", &["mkfs.xfs", "-q", "-f"], &["xfs_repair", "-n"]),
         ("btrfs", &["mkfs.btrfs", "-q", "-f"], &["btrfs", "check"]),
     ] {
-        if sys::output("sh", &["-c", &format!("command -v {}", make[0])]).is_err() {
-            println!("{name}: not tried, there is no {}", make[0]);
-            continue;
-        }
         let server = pool.serve()?;
         let device = server.device.clone();
         let run = |command: &[&str]| {
