@@ -19,6 +19,7 @@
 mod backend;
 mod library;
 
+use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dsmil::registry::State;
@@ -42,7 +43,7 @@ pub struct CDeviceInfo {
 const _: () = assert!(size_of::<CDeviceInfo>() == 4 && align_of::<CDeviceInfo>() == 1);
 
 /// An errno as these functions return it.
-pub(crate) type Code = i32;
+pub(crate) type Code = c_int;
 
 const EIO: Code = 5;
 const EINVAL: Code = 22;
@@ -65,7 +66,7 @@ fn is_plausible<T>(pointer: *mut T) -> bool {
 ///
 /// Returns 0; `-EALREADY` if it was called before and `rust_dsmil_cleanup` was not; or another negative errno.
 #[unsafe(no_mangle)]
-pub extern "C" fn rust_dsmil_init(enable_smi: bool) -> i32 {
+pub extern "C" fn rust_dsmil_init(enable_smi: bool) -> c_int {
     guarded(|| LIBRARY.init(enable_smi))
 }
 
@@ -87,7 +88,7 @@ pub extern "C" fn rust_dsmil_cleanup() {
 ///
 /// `info` must be null or point to a `CDeviceInfo` that may be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rust_dsmil_create_device(group_id: u8, device_id: u8, info: *mut CDeviceInfo) -> i32 {
+pub unsafe extern "C" fn rust_dsmil_create_device(group_id: u8, device_id: u8, info: *mut CDeviceInfo) -> c_int {
     guarded(|| {
         if !is_plausible(info) {
             return Err(EINVAL);
@@ -115,7 +116,7 @@ pub unsafe extern "C" fn rust_dsmil_create_device(group_id: u8, device_id: u8, i
 ///
 /// `data` must be null or point to a word that may be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rust_dsmil_smi_read_token(position: u8, group_id: u8, data: *mut u32) -> i32 {
+pub unsafe extern "C" fn rust_dsmil_smi_read_token(position: u8, group_id: u8, data: *mut u32) -> c_int {
     guarded(|| {
         if !is_plausible(data) {
             return Err(EINVAL);
@@ -131,7 +132,7 @@ pub unsafe extern "C" fn rust_dsmil_smi_read_token(position: u8, group_id: u8, d
 ///
 /// Returns 0; `-EACCES` if the region is locked; or what `rust_dsmil_smi_read_token` returns.
 #[unsafe(no_mangle)]
-pub extern "C" fn rust_dsmil_smi_write_token(position: u8, group_id: u8, data: u32) -> i32 {
+pub extern "C" fn rust_dsmil_smi_write_token(position: u8, group_id: u8, data: u32) -> c_int {
     guarded(|| LIBRARY.with(|backend| backend.write_token(position, group_id, data)))
 }
 
@@ -139,7 +140,7 @@ pub extern "C" fn rust_dsmil_smi_write_token(position: u8, group_id: u8, data: u
 ///
 /// Returns 0; `-EINVAL` if the address is not the device's; or what `rust_dsmil_smi_read_token` returns.
 #[unsafe(no_mangle)]
-pub extern "C" fn rust_dsmil_smi_unlock_region(base_addr: u64) -> i32 {
+pub extern "C" fn rust_dsmil_smi_unlock_region(base_addr: u64) -> c_int {
     guarded(|| LIBRARY.with(|backend| backend.unlock(base_addr)))
 }
 
@@ -147,7 +148,7 @@ pub extern "C" fn rust_dsmil_smi_unlock_region(base_addr: u64) -> i32 {
 ///
 /// Returns 0 if they are good; or what `rust_dsmil_smi_read_token` returns.
 #[unsafe(no_mangle)]
-pub extern "C" fn rust_dsmil_smi_verify() -> i32 {
+pub extern "C" fn rust_dsmil_smi_verify() -> c_int {
     guarded(|| LIBRARY.with(|backend| backend.verify()))
 }
 
