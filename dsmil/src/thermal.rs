@@ -84,7 +84,11 @@ impl Thresholds {
     /// The level of a temperature, seen from a level.
     fn level(&self, from: Level, temperature: i32) -> Level {
         let entered = |level: Level, threshold: i32| {
-            let bound = if from >= level { threshold - self.hysteresis } else { threshold };
+            let bound = if from >= level {
+                threshold - self.hysteresis
+            } else {
+                threshold
+            };
             // Left when it is below the bound, entered when it is at the threshold.
             temperature >= bound
         };
@@ -180,7 +184,9 @@ impl Monitor {
         }
         self.begun = true;
         let from = if begun { self.level } else { Level::Normal };
-        let mut level = self.hottest().map_or(Level::Critical, |hottest| self.thresholds.level(from, hottest));
+        let mut level = self
+            .hottest()
+            .map_or(Level::Critical, |hottest| self.thresholds.level(from, hottest));
         if self.sensors.iter().any(|sensor| !sensor.trusted) {
             level = level.max(Level::Critical);
         }

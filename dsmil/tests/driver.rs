@@ -2,6 +2,8 @@
 
 //! The whole driver against a simulator in a thread: shared memory, eventfds, real time.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -121,7 +123,9 @@ fn tokens_are_read_written_unlocked_and_verified() {
     let token = Token::new(Mode::Full, 6, TokenPosition::Sensors).unwrap();
     let before = scene.run(Request::Read(token)).unwrap();
     assert_eq!(scene.run(Request::Write(token, !before)), Err(Error::Locked));
-    scene.run(Request::Unlock(RegionAddress::of_device(token.device))).unwrap();
+    scene
+        .run(Request::Unlock(RegionAddress::of_device(token.device)))
+        .unwrap();
     scene.run(Request::Write(token, !before)).unwrap();
     assert_eq!(scene.run(Request::Read(token)).unwrap(), !before);
     assert_eq!(scene.run(Request::Verify).unwrap(), 28);
@@ -165,7 +169,11 @@ fn the_emergency_stop_is_safe_at_once_even_while_an_operation_hangs() {
     std::thread::sleep(Duration::from_millis(20));
     let start = Instant::now();
     let stopped = scene.driver().stop("test");
-    assert!(stopped.first && stopped.acknowledged, "{stopped:?} after {:?}", start.elapsed());
+    assert!(
+        stopped.first && stopped.acknowledged,
+        "{stopped:?} after {:?}",
+        start.elapsed()
+    );
     assert_eq!(hanging.wait(Duration::ZERO), Some(Err(Error::Stopped)));
     assert_eq!(scene.run(read()), Err(Error::Stopped));
     assert!(!scene.driver().stop("again").first);
@@ -190,31 +198,55 @@ fn a_dead_firmware_cannot_keep_the_emergency_stop_from_taking_effect() {
 
 #[test]
 fn an_emergency_stop_outlives_the_driver_that_pulled_it() {
-    let Scene { service, simulator, config, _directory } = Scene::new();
+    let Scene {
+        service,
+        simulator,
+        config,
+        _directory,
+    } = Scene::new();
     service.driver().stop("test");
     drop(service);
     let service = attach(&simulator, config);
     assert!(service.driver().is_stopped());
     assert!(matches!(service.submit(read(), Timeout::MIN), Err(Error::Stopped)));
     service.driver().release("test").unwrap();
-    service.submit(read(), Timeout::MIN).unwrap().wait(LONG).unwrap().unwrap();
+    service
+        .submit(read(), Timeout::MIN)
+        .unwrap()
+        .wait(LONG)
+        .unwrap()
+        .unwrap();
 }
 
 #[test]
 fn a_driver_that_comes_after_one_that_died_in_mid_operation_works() {
-    let Scene { service, simulator, config, _directory } = Scene::new();
+    let Scene {
+        service,
+        simulator,
+        config,
+        _directory,
+    } = Scene::new();
     simulator.inject(Fault::Hang).unwrap();
     let orphan = service.submit(read(), Timeout::MAX).unwrap();
     drop(service);
     assert_eq!(orphan.wait(LONG), Some(Err(Error::Gone)));
     let service = attach(&simulator, config);
-    service.submit(read(), Timeout::MIN).unwrap().wait(LONG).unwrap().unwrap();
+    service
+        .submit(read(), Timeout::MIN)
+        .unwrap()
+        .wait(LONG)
+        .unwrap()
+        .unwrap();
 }
 
 #[test]
 fn heat_refuses_operations_and_cooling_allows_them_again() {
     let scene = Scene::new();
-    scene.inject(Fault::Heat { sensor: 3, to: 95_000, per_second: 0 });
+    scene.inject(Fault::Heat {
+        sensor: 3,
+        to: 95_000,
+        per_second: 0,
+    });
     eventually("blocking", || matches!(scene.run(read()), Err(Error::Hot(_))));
     assert_eq!(scene.telemetry().level, Level::Critical);
     scene.inject(Fault::Clear);
@@ -226,14 +258,22 @@ fn an_operation_under_way_is_failed_when_it_gets_too_hot() {
     let scene = Scene::new();
     scene.inject(Fault::HangHard);
     let ticket = scene.service.submit(read(), Timeout::MAX).unwrap();
-    scene.inject(Fault::Heat { sensor: 0, to: 95_000, per_second: 0 });
+    scene.inject(Fault::Heat {
+        sensor: 0,
+        to: 95_000,
+        per_second: 0,
+    });
     assert!(matches!(ticket.wait(LONG), Some(Err(Error::Hot(_)))));
 }
 
 #[test]
 fn an_emergency_temperature_pulls_the_stop_which_cooling_does_not_release() {
     let scene = Scene::new();
-    scene.inject(Fault::Heat { sensor: 7, to: 120_000, per_second: 0 });
+    scene.inject(Fault::Heat {
+        sensor: 7,
+        to: 120_000,
+        per_second: 0,
+    });
     eventually("the stop", || scene.driver().is_stopped());
     scene.inject(Fault::Clear);
     eventually("cooling", || scene.telemetry().level == Level::Normal);
@@ -245,7 +285,11 @@ fn an_emergency_temperature_pulls_the_stop_which_cooling_does_not_release() {
 #[test]
 fn a_heat_ramp_slows_operations_down_before_it_blocks_them() {
     let scene = Scene::new();
-    scene.inject(Fault::Heat { sensor: 0, to: 80_000, per_second: 0 });
+    scene.inject(Fault::Heat {
+        sensor: 0,
+        to: 80_000,
+        per_second: 0,
+    });
     eventually("warming", || scene.telemetry().level == Level::Warm);
     let start = Instant::now();
     for _ in 0..5 {
@@ -269,7 +313,13 @@ fn devices_are_pulled_and_plugged_in_while_the_driver_runs() {
     scene.driver().activate(device).unwrap();
     scene.inject(Fault::Unplug { device: device.index() });
     eventually("removal", || scene.driver().registry().state(device) == State::Offline);
-    assert!(matches!(scene.driver().activate(device), Err(Error::BadTransition { change: Change::Activate, .. })));
+    assert!(matches!(
+        scene.driver().activate(device),
+        Err(Error::BadTransition {
+            change: Change::Activate,
+            ..
+        })
+    ));
     scene.inject(Fault::Plug { device: device.index() });
     eventually("return", || scene.driver().registry().state(device) == State::Ready);
     scene.driver().activate(device).unwrap();
@@ -277,7 +327,12 @@ fn devices_are_pulled_and_plugged_in_while_the_driver_runs() {
 
 #[test]
 fn a_simulator_that_ends_in_mid_operation_is_a_device_that_is_gone() {
-    let Scene { service, simulator, _directory, .. } = Scene::new();
+    let Scene {
+        service,
+        simulator,
+        _directory,
+        ..
+    } = Scene::new();
     simulator.inject(Fault::HangHard).unwrap();
     let ticket = service.submit(read(), Timeout::MAX).unwrap();
     drop(simulator);

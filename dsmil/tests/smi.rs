@@ -3,6 +3,8 @@
 //! The SMI engine against the firmware, both in a time of their own: a second takes no time, and a seed decides
 //! everything.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -100,13 +102,18 @@ impl Scene {
             if self.now >= driver {
                 self.poll();
             }
-            driver = self.engine.next_poll().map_or(Duration::MAX, |at| at.saturating_add(self.delay));
+            driver = self
+                .engine
+                .next_poll()
+                .map_or(Duration::MAX, |at| at.saturating_add(self.delay));
             if self.rung.get() {
                 continue;
             }
             // A driver that cannot go on wants to be polled at once, for ever: behind a shut gate.
             let next = driver.min(firmware);
-            self.now = next.max(self.now + Duration::from_micros(20)).min(until + Duration::from_nanos(1));
+            self.now = next
+                .max(self.now + Duration::from_micros(20))
+                .min(until + Duration::from_nanos(1));
         }
         self.now = until;
     }
@@ -123,7 +130,7 @@ impl Scene {
         let ticket = self.submit(request);
         for _ in 0..100_000 {
             if let Some(outcome) = ticket.peek() {
-                return (outcome, self.now - start);
+                return (outcome, self.now.saturating_sub(start));
             }
             self.advance(self.now + Duration::from_micros(100));
         }
@@ -162,7 +169,12 @@ fn verify_counts_all_tokens() {
 fn the_same_seed_gives_the_same_tokens_and_times_and_another_seed_others() {
     let run = |seed| {
         let mut scene = Scene::new(seed, 3);
-        (0..20).map(|_| { let (outcome, took) = scene.run(read()); (outcome.unwrap(), took) }).collect::<Vec<_>>()
+        (0..20)
+            .map(|_| {
+                let (outcome, took) = scene.run(read());
+                (outcome.unwrap(), took)
+            })
+            .collect::<Vec<_>>()
     };
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
@@ -184,7 +196,10 @@ fn a_hang_is_noticed_at_the_deadline_and_tried_again() {
     scene.inject(&[Fault::Hang]);
     let (outcome, took) = scene.run(read());
     outcome.unwrap();
-    assert!(took >= Timeout::MIN.get() && took < Timeout::MIN.get() + Duration::from_millis(2), "{took:?}");
+    assert!(
+        took >= Timeout::MIN.get() && took < Timeout::MIN.get() + Duration::from_millis(2),
+        "{took:?}"
+    );
     let figures = scene.engine.figures();
     assert_eq!((figures.hangs, figures.retries, figures.resets), (1, 1, 0));
     assert_eq!(scene.engine.take_hangs().len(), 1);
@@ -216,8 +231,14 @@ fn a_dead_firmware_fails_everything_and_is_found_again_when_it_returns() {
     let (outcome, took) = scene.run(Request::Verify);
     assert!(matches!(outcome, Err(Error::FirmwareHung)), "{outcome:?}");
     assert!(matches!(waiting.peek(), Some(Err(Error::FirmwareHung))));
-    assert!(took <= Timeout::MIN.get() + ABORT_GRACE + 2 * RESET_GRACE + Duration::from_millis(1), "{took:?}");
-    assert!(matches!(scene.engine.submit(read(), Timeout::MIN), Err(Error::FirmwareHung)));
+    assert!(
+        took <= Timeout::MIN.get() + ABORT_GRACE + 2 * RESET_GRACE + Duration::from_millis(1),
+        "{took:?}"
+    );
+    assert!(matches!(
+        scene.engine.submit(read(), Timeout::MIN),
+        Err(Error::FirmwareHung)
+    ));
     scene.advance(Duration::from_secs(5));
     scene.run(read()).0.unwrap();
 }
@@ -236,7 +257,11 @@ fn a_damaged_answer_is_asked_for_again() {
 fn duplicate_answers_spurious_and_lost_interrupts_change_no_outcome() {
     let mut scene = Scene::new(3, 3);
     let expected = scene.run(read()).0.unwrap();
-    scene.inject(&[Fault::Duplicate, Fault::SpuriousInterrupts { count: 5 }, Fault::LostInterrupt]);
+    scene.inject(&[
+        Fault::Duplicate,
+        Fault::SpuriousInterrupts { count: 5 },
+        Fault::LostInterrupt,
+    ]);
     for _ in 0..3 {
         assert_eq!(scene.run(read()).0.unwrap(), expected);
     }
@@ -297,9 +322,16 @@ fn the_queue_is_bounded() {
     for _ in 0..QUEUE_LENGTH {
         tickets.push(scene.engine.submit(read(), Timeout::MIN).unwrap());
     }
-    assert!(matches!(scene.engine.submit(read(), Timeout::MIN), Err(Error::QueueFull(QUEUE_LENGTH))));
+    assert!(matches!(
+        scene.engine.submit(read(), Timeout::MIN),
+        Err(Error::QueueFull(QUEUE_LENGTH))
+    ));
     scene.advance(Duration::from_secs(2));
-    assert!(tickets.iter().all(|ticket| ticket.peek().is_some_and(|outcome| outcome.is_ok())));
+    assert!(
+        tickets
+            .iter()
+            .all(|ticket| ticket.peek().is_some_and(|outcome| outcome.is_ok()))
+    );
 }
 
 #[test]
@@ -310,7 +342,7 @@ fn operations_are_spaced_out_by_the_pace() {
     for _ in 0..4 {
         scene.run(read()).0.unwrap();
     }
-    assert!(scene.now - start >= Duration::from_millis(150));
+    assert!(scene.now.saturating_sub(start) >= Duration::from_millis(150));
 }
 
 #[test]
@@ -403,12 +435,13 @@ proptest! {
             while ticket.peek().is_none() {
                 scene.advance(scene.now + Duration::from_millis(1));
                 let bound = 3 * (Timeout::MIN.get() + ABORT_GRACE + 2 * RESET_GRACE + 4 * scene.delay);
-                prop_assert!(scene.now - start <= bound + Duration::from_millis(2), "no end after {:?}", scene.now - start);
+                prop_assert!(scene.now.saturating_sub(start) <= bound + Duration::from_millis(2), "no end after {:?}", scene.now.saturating_sub(start));
             }
             let values = known.entry((group, position)).or_default();
             match (write, ticket.peek().unwrap()) {
                 (Some(value), Ok(_)) => *values = vec![value],
-                (Some(value), Err(_)) if values.is_empty() => { let _unknown_before = value; }
+                // What the token held before is not known, so neither is what it holds now.
+                (Some(_), Err(_)) if values.is_empty() => {}
                 (Some(value), Err(_)) => values.push(value),
                 (None, Ok(value)) if values.is_empty() => values.push(value),
                 (None, Ok(value)) => {

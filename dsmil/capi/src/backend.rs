@@ -49,7 +49,9 @@ pub(crate) fn connect(device: Option<&OsStr>, smi: bool) -> Result<Arc<dyn Backe
     };
     let driver = address.open().and_then(|transport| Driver::attach(transport, config));
     let service = Service::start(driver.map_err(|error| code(&error))?);
-    Ok(Arc::new(Local(service.map_err(|error| error.raw_os_error().unwrap_or(EIO))?)))
+    Ok(Arc::new(Local(
+        service.map_err(|error| error.raw_os_error().unwrap_or(EIO))?,
+    )))
 }
 
 fn code(error: &Error) -> Code {
@@ -61,7 +63,10 @@ struct Local(Service);
 
 impl Local {
     fn operate(&self, operation: Operation) -> Result<u32, Code> {
-        let ticket = self.0.submit(operation, Timeout::default()).map_err(|error| code(&error))?;
+        let ticket = self
+            .0
+            .submit(operation, Timeout::default())
+            .map_err(|error| code(&error))?;
         let outcome = ticket.wait(BOUND).ok_or(EIO)?;
         outcome.map_err(|error| code(&error))
     }
@@ -93,7 +98,8 @@ impl Backend for Local {
     }
 
     fn write_token(&self, position: u8, group: u8, value: u32) -> Result<(), Code> {
-        self.operate(Operation::Write(self.token(position, group)?, value)).map(drop)
+        self.operate(Operation::Write(self.token(position, group)?, value))
+            .map(drop)
     }
 
     fn unlock(&self, address: u64) -> Result<(), Code> {
@@ -160,7 +166,8 @@ impl Backend for Remote {
 
     fn write_token(&self, position: u8, group: u8, value: u32) -> Result<(), Code> {
         let token = token(position)?;
-        self.call::<Value>(&Request::WriteToken { group, token, value }).map(drop)
+        self.call::<Value>(&Request::WriteToken { group, token, value })
+            .map(drop)
     }
 
     fn unlock(&self, address: u64) -> Result<(), Code> {

@@ -162,3 +162,24 @@ pub extern "C" fn rust_dsmil_get_total_active_devices() -> u16 {
     });
     if code == 0 { active } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_in_an_errno() {
+        assert_eq!(guarded(|| panic!("as intended")), -EIO);
+        assert_eq!(guarded(|| Err(EINVAL)), -EINVAL);
+        assert_eq!(guarded(|| Ok(())), 0);
+    }
+
+    #[test]
+    fn pointers_that_cannot_be_are_told_apart() {
+        let mut word = 0_u32;
+        let pointer = &raw mut word;
+        assert!(is_plausible(pointer));
+        assert!(!is_plausible(std::ptr::null_mut::<u32>()));
+        assert!(!is_plausible(pointer.wrapping_byte_add(1)));
+    }
+}

@@ -21,5 +21,8 @@ fn the_header_is_the_one_that_the_sources_make() {
         std::fs::write(&header, &made).unwrap();
     }
     let kept = std::fs::read_to_string(&header).unwrap();
-    assert!(kept == made, "include/dsmil.h is not what the sources make: run this with DSMIL_REGENERATE=1");
+    assert!(
+        kept == made,
+        "include/dsmil.h is not what the sources make: run this with DSMIL_REGENERATE=1"
+    );
 }

@@ -102,7 +102,9 @@ impl Client {
         };
         if client.greeting.dsmild != VERSION {
             let theirs = client.greeting.dsmild;
-            return Err(client.strange(&format!("it speaks version {theirs} of the protocol, this is {VERSION}")));
+            return Err(client.strange(&format!(
+                "it speaks version {theirs} of the protocol, this is {VERSION}"
+            )));
         }
         Ok(client)
     }

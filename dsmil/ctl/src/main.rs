@@ -74,7 +74,10 @@ fn main() -> ExitCode {
         let failure = error.downcast_ref::<Failure>();
         if cli.json {
             let errno = failure.map_or(nix::libc::EIO, Failure::errno);
-            println!("{}", serde_json::json!({ "error": { "errno": errno, "message": format!("{error:#}") } }));
+            println!(
+                "{}",
+                serde_json::json!({ "error": { "errno": errno, "message": format!("{error:#}") } })
+            );
         } else {
             eprintln!("dsmilctl: {error:#}");
         }

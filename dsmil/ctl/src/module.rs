@@ -63,7 +63,11 @@ fn check() -> Result<()> {
     let expect = |file: &str, wanted: &str| {
         let path = Path::new(SYSFS).join(file);
         let found = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        ensure!(found.trim_end() == wanted, "{file} is {:?}, not {wanted:?}", found.trim_end());
+        ensure!(
+            found.trim_end() == wanted,
+            "{file} is {:?}, not {wanted:?}",
+            found.trim_end()
+        );
         Ok(())
     };
     expect("version", env!("CARGO_PKG_VERSION"))?;

@@ -40,7 +40,10 @@ impl Report {
     /// Prints all of it.
     pub(crate) fn finish(&self, json: bool) -> ExitCode {
         if json {
-            println!("{}", serde_json::json!({ "passed": self.passed(), "checks": self.checks }));
+            println!(
+                "{}",
+                serde_json::json!({ "passed": self.passed(), "checks": self.checks })
+            );
         } else {
             for check in &self.checks {
                 let word = if check.passed { "ok  " } else { "FAIL" };
@@ -48,6 +51,10 @@ impl Report {
                 println!("{word} {}{gap}{}", check.name, check.detail);
             }
         }
-        if self.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.passed() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }

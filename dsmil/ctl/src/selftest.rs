@@ -86,7 +86,10 @@ fn read_all(client: &mut Client) -> Result<String> {
 
 fn write(client: &mut Client) -> Result<String> {
     let devices: Vec<Device> = client.call(&Request::List {})?;
-    let device = devices.iter().find(|device| device.group == GROUP).context("group 0 has no device")?;
+    let device = devices
+        .iter()
+        .find(|device| device.group == GROUP)
+        .context("group 0 has no device")?;
     let address = device.address;
     let _null: Value = client.call(&Request::Unlock { address })?;
     let read = Request::ReadToken {
@@ -101,9 +104,16 @@ fn write(client: &mut Client) -> Result<String> {
     let old: Word = client.call(&read)?;
     let _null: Value = client.call(&write(!old.value))?;
     let new: Word = client.call(&read)?;
-    let _null: Value = client.call(&write(old.value)).context("giving the token its value back")?;
+    let _null: Value = client
+        .call(&write(old.value))
+        .context("giving the token its value back")?;
     let restored: Word = client.call(&read)?;
-    ensure!(new.value == !old.value, "it reads {:#x} after {:#x} was written", new.value, !old.value);
+    ensure!(
+        new.value == !old.value,
+        "it reads {:#x} after {:#x} was written",
+        new.value,
+        !old.value
+    );
     ensure!(restored == old, "it did not get its value back");
     Ok(format!("{TOKEN:?} of group {GROUP}, and has its value back"))
 }

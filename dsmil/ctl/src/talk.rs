@@ -245,14 +245,31 @@ fn status(status: &Status) {
         (t.suspended, "suspended"),
         (t.hung, "firmware hung"),
     ];
-    let facts: Vec<&str> = facts.iter().filter(|(holds, _)| *holds).map(|&(_, fact)| fact).collect();
-    println!("{}", if facts.is_empty() { "in order".to_owned() } else { facts.join(", ") });
+    let facts: Vec<&str> = facts
+        .iter()
+        .filter(|(holds, _)| *holds)
+        .map(|&(_, fact)| fact)
+        .collect();
+    println!(
+        "{}",
+        if facts.is_empty() {
+            "in order".to_owned()
+        } else {
+            facts.join(", ")
+        }
+    );
     println!("devices   {} present, {} active", t.present, t.active);
-    println!("chunks    {} mapped, {} mapped so far, {} unmapped for room", t.chunks_mapped, t.chunk_maps, t.chunk_evictions);
+    println!(
+        "chunks    {} mapped, {} mapped so far, {} unmapped for room",
+        t.chunks_mapped, t.chunk_maps, t.chunk_evictions
+    );
     let hottest = t.hottest.map_or("unknown".to_owned(), degrees);
     println!("thermal   {:?}, {hottest}", t.level);
     let s = &t.smi;
-    println!("SMI       {} submitted, {} succeeded, {} failed", s.submitted, s.succeeded, s.failed);
+    println!(
+        "SMI       {} submitted, {} succeeded, {} failed",
+        s.submitted, s.succeeded, s.failed
+    );
     println!(
         "          {} hangs, {} late, {} damaged, {} retries, {} resets",
         s.hangs, s.late, s.corrupt, s.retries, s.resets

@@ -30,7 +30,12 @@ const ALIASES: [&str; 2] = ["dsmil-84dev", "dsmil-72dev"];
 /// Modules that it may depend on.
 const DEPENDENCIES: [&str; 1] = ["uio"];
 /// Functions of the kernel that it cannot do without.
-const NEEDS: [&str; 4] = ["__uio_register_device", "uio_unregister_device", "__pci_register_driver", "unmap_mapping_range"];
+const NEEDS: [&str; 4] = [
+    "__uio_register_device",
+    "uio_unregister_device",
+    "__pci_register_driver",
+    "unmap_mapping_range",
+];
 
 /// What the library must offer, and nothing else.
 const FUNCTIONS: [&str; 8] = [
@@ -84,13 +89,23 @@ fn module(path: &Path, report: &mut Report) -> Result<()> {
     let aliases = values("alias");
     for alias in ALIASES {
         let there = aliases.iter().any(|one| one == alias);
-        report.check(format!("module: alias {alias}"), presence(there, "it is not among the aliases"));
+        report.check(
+            format!("module: alias {alias}"),
+            presence(there, "it is not among the aliases"),
+        );
     }
     let depends = values("depends");
-    let depends: BTreeSet<&str> = depends.iter().flat_map(|list| list.split(',')).filter(|one| !one.is_empty()).collect();
+    let depends: BTreeSet<&str> = depends
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter(|one| !one.is_empty())
+        .collect();
     report.check("module: dependencies", nothing_else(&depends, &DEPENDENCIES));
-    let undefined: BTreeSet<&str> =
-        file.symbols().filter(ObjectSymbol::is_undefined).filter_map(|symbol| symbol.name().ok()).collect();
+    let undefined: BTreeSet<&str> = file
+        .symbols()
+        .filter(ObjectSymbol::is_undefined)
+        .filter_map(|symbol| symbol.name().ok())
+        .collect();
     for symbol in NEEDS {
         let there = undefined.contains(symbol);
         report.check(format!("module: uses {symbol}"), presence(there, "it does not"));
@@ -113,7 +128,10 @@ fn modinfo(file: &object::File<'_>) -> Result<BTreeMap<String, Vec<String>>> {
 /// The five parameters, each described and typed.
 fn parameters(described: &[String], typed: &[String]) -> Result<String> {
     let names = |entries: &[String]| -> BTreeSet<String> {
-        entries.iter().filter_map(|entry| Some(entry.split_once(':')?.0.to_owned())).collect()
+        entries
+            .iter()
+            .filter_map(|entry| Some(entry.split_once(':')?.0.to_owned()))
+            .collect()
     };
     let wanted: BTreeSet<String> = PARAMETERS.map(str::to_owned).into();
     ensure!(names(typed) == wanted, "it has {:?}, not {wanted:?}", names(typed));
@@ -141,8 +159,11 @@ fn library(path: &Path, report: &mut Report) -> Result<()> {
         Ok(name)
     });
     report.check("library: soname", name);
-    let needed: BTreeSet<&str> =
-        needed.iter().map(String::as_str).filter(|name| !name.starts_with("ld-linux")).collect();
+    let needed: BTreeSet<&str> = needed
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("ld-linux"))
+        .collect();
     report.check("library: dependencies", nothing_else(&needed, &LIBRARIES));
     Ok(())
 }
@@ -192,7 +213,13 @@ mod tests {
 
     #[test]
     fn five_parameters_with_type_and_description_are_asked_for() {
-        let typed = owned(&["base:ullong", "size:ullong", "irq:int", "ports:array of ushort", "debug:uint"]);
+        let typed = owned(&[
+            "base:ullong",
+            "size:ullong",
+            "irq:int",
+            "ports:array of ushort",
+            "debug:uint",
+        ]);
         let described = owned(&["base:a", "size:b", "irq:c", "ports:d", "debug:e"]);
         parameters(&described, &typed).unwrap();
         assert!(parameters(&described[1..], &typed).is_err());

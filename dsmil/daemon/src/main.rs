@@ -73,7 +73,9 @@ fn start_log(settings: &Settings) -> Result<()> {
         let journal = tracing_journald::layer().context("connecting to the journal")?;
         registry.with(journal).init();
     } else {
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false);
         registry.with(lines).init();
     }
     Ok(())

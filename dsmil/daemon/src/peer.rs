@@ -157,7 +157,11 @@ mod tests {
         let peer = Peer::of(&one).unwrap();
         assert_eq!(peer.uid, geteuid().as_raw());
         assert_eq!(peer.pid, i32::try_from(std::process::id()).unwrap());
-        let mut ours: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
+        let mut ours: Vec<u32> = nix::unistd::getgroups()
+            .unwrap()
+            .iter()
+            .map(|group| group.as_raw())
+            .collect();
         let mut theirs = peer.groups;
         ours.sort_unstable();
         theirs.sort_unstable();

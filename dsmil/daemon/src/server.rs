@@ -83,15 +83,13 @@ impl Server {
             tokio_uring::spawn(feed_watchdog(Duration::from_micros(watchdog_usec / 3)));
         }
         listener.set_nonblocking(true).context("preparing the socket")?;
-        let listener = tokio::io::unix::AsyncFd::register(listener).context("preparing the socket")?;
+        let listener = tokio::net::UnixListener::from_std(listener).context("preparing the socket")?;
         loop {
-            let mut ready = listener.readable().await.context("waiting for clients")?;
-            match listener.get_ref().accept() {
-                Ok((socket, _)) => {
+            match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
+                Ok(socket) => {
                     let server = Rc::clone(&self);
                     tokio_uring::spawn(server.welcome(socket));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) => {
                     // Out of descriptors, most likely: those that are connected go on.
                     tracing::warn!(%error, "a client cannot be accepted");
@@ -112,7 +110,10 @@ impl Server {
         let socket = UnixStream::from_std(socket);
         let Some(access) = self.rights.of(&peer) else {
             tracing::warn!(?peer, "refused: in none of the groups");
-            let reply = refusal(Errno::EACCES, "you are in none of the groups that may connect".to_owned());
+            let reply = refusal(
+                Errno::EACCES,
+                "you are in none of the groups that may connect".to_owned(),
+            );
             // Whether the refusal arrives does not matter: nothing else will.
             let _refused = send(&socket, &reply).await;
             return;

@@ -99,7 +99,8 @@ impl Session {
             if length == 0 {
                 return Ok(None);
             }
-            self.pending.extend_from_slice(self.buffer.get(..length).unwrap_or_default());
+            self.pending
+                .extend_from_slice(self.buffer.get(..length).unwrap_or_default());
         }
     }
 

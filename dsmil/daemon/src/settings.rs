@@ -137,13 +137,19 @@ impl Settings {
         ensure!(limits.requests_per_second > 0, "requests-per-second must be above 0");
         Ok(Self {
             device,
-            socket: arguments.socket.or(file.socket).unwrap_or_else(|| "/run/dsmil/dsmild.sock".into()),
+            socket: arguments
+                .socket
+                .or(file.socket)
+                .unwrap_or_else(|| "/run/dsmil/dsmild.sock".into()),
             audit_log: arguments
                 .audit_log
                 .or(file.audit_log)
                 .unwrap_or_else(|| "/var/log/dsmil/audit.log".into()),
             user: arguments.user.or(file.user),
-            read_group: arguments.read_group.or(file.read_group).unwrap_or_else(|| "dsmil".into()),
+            read_group: arguments
+                .read_group
+                .or(file.read_group)
+                .unwrap_or_else(|| "dsmil".into()),
             operator_group: arguments
                 .operator_group
                 .or(file.operator_group)

@@ -19,7 +19,9 @@ pub fn inject(control: &Path, fault: Fault) -> Result<()> {
     line.push('\n');
     socket.write_all(line.as_bytes())?;
     let mut answer = String::new();
-    BufReader::new(socket).read_line(&mut answer).context("waiting for the simulator's answer")?;
+    BufReader::new(socket)
+        .read_line(&mut answer)
+        .context("waiting for the simulator's answer")?;
     ensure!(answer == "ok\n", "the simulator says: {}", answer.trim_end());
     Ok(())
 }

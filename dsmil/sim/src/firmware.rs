@@ -245,7 +245,10 @@ impl Firmware {
         let abort = memory.read(ABORT);
         if abort != self.aborted && !self.operation.as_ref().is_some_and(|operation| operation.ignores_abort) {
             self.aborted = abort;
-            let under_way = self.operation.take_if(|operation| operation.sequence == abort).is_some();
+            let under_way = self
+                .operation
+                .take_if(|operation| operation.sequence == abort)
+                .is_some();
             let not_begun = abort != self.begun && abort == memory.read(SEQUENCE);
             if under_way || not_begun {
                 self.begun = abort;

@@ -105,7 +105,11 @@ impl Simulator {
 
     /// Makes the firmware do something wrong; returns once it has been told.
     pub fn inject(&self, fault: Fault) -> Result<()> {
-        let control = self.settings.control.as_deref().context("this simulator takes no commands")?;
+        let control = self
+            .settings
+            .control
+            .as_deref()
+            .context("this simulator takes no commands")?;
         crate::control::inject(control, fault)
     }
 
@@ -196,9 +200,21 @@ impl Server {
             PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(self.control.iter().map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.peers.iter().map(|peer| PollFd::new(peer.socket.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.commanders.iter().map(|one| PollFd::new(one.socket.as_fd(), PollFlags::POLLIN)));
+        fds.extend(
+            self.control
+                .iter()
+                .map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)),
+        );
+        fds.extend(
+            self.peers
+                .iter()
+                .map(|peer| PollFd::new(peer.socket.as_fd(), PollFlags::POLLIN)),
+        );
+        fds.extend(
+            self.commanders
+                .iter()
+                .map(|one| PollFd::new(one.socket.as_fd(), PollFlags::POLLIN)),
+        );
         match ppoll(&mut fds, Some(TimeSpec::from_duration(wait)), None) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error).context("waiting"),
@@ -261,7 +277,9 @@ impl Server {
             let mut bytes = [0; LINE_LIMIT];
             match commander.socket.read(&mut bytes) {
                 Ok(0) => return false,
-                Ok(length) => commander.line.extend_from_slice(bytes.get(..length).unwrap_or_default()),
+                Ok(length) => commander
+                    .line
+                    .extend_from_slice(bytes.get(..length).unwrap_or_default()),
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
             while let Some(end) = commander.line.iter().position(|&byte| byte == b'\n') {

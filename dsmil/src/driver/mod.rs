@@ -203,7 +203,11 @@ impl Driver {
         let temperature = state.thermal.hottest().unwrap_or(i32::MAX);
         self.registry.record(Happening::Thermal { level, temperature });
         tracing::info!(?level, temperature, "thermal level");
-        let pace = if level == Level::Normal { Duration::ZERO } else { WARM_PACE };
+        let pace = if level == Level::Normal {
+            Duration::ZERO
+        } else {
+            WARM_PACE
+        };
         state.engine.set_pace(pace);
         if level >= Level::Critical {
             state.engine.fail_all(&Error::Hot(temperature));

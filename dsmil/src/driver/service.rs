@@ -42,7 +42,11 @@ impl Service {
     }
 
     /// Submits a request, as [`Driver::submit`] does.
-    pub fn submit(&self, request: crate::smi::Request, timeout: crate::smi::Timeout) -> crate::Result<crate::smi::Ticket> {
+    pub fn submit(
+        &self,
+        request: crate::smi::Request,
+        timeout: crate::smi::Timeout,
+    ) -> crate::Result<crate::smi::Ticket> {
         let ticket = self.driver.submit(request, timeout)?;
         // The thread may be waiting for longer than this operation may take.
         self.nudge();

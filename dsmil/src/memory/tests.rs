@@ -66,7 +66,8 @@ fn all_ninety_chunks_can_be_mapped_and_are_where_they_belong() {
         let place = CHUNK_SIZE - 8;
         region.chunk(index).unwrap().write(place, index as u64 + 1).unwrap();
         let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, (index * CHUNK_SIZE + place) as u64).unwrap();
+        file.read_exact_at(&mut bytes, (index * CHUNK_SIZE + place) as u64)
+            .unwrap();
         assert_eq!(u64::from_le_bytes(bytes), index as u64 + 1);
     }
     assert_eq!(region.figures().mapped, CHUNKS);
@@ -222,15 +223,16 @@ proptest! {
         for (width, offset, value) in accesses {
             let size = 1 << width;
             let fits = offset % size == 0 && offset + size <= 4096;
+            let [a, b, c, d, ..] = value.to_ne_bytes();
             let written = match size {
-                1 => mapping.write(offset, value as u8),
-                2 => mapping.write(offset, value as u16),
-                4 => mapping.write(offset, value as u32),
+                1 => mapping.write(offset, a),
+                2 => mapping.write(offset, u16::from_ne_bytes([a, b])),
+                4 => mapping.write(offset, u32::from_ne_bytes([a, b, c, d])),
                 _ => mapping.write(offset, value),
             };
             prop_assert_eq!(written.is_some(), fits);
             if fits {
-                model[offset..offset + size].copy_from_slice(&value.to_le_bytes()[..size]);
+                model[offset..offset + size].copy_from_slice(&value.to_ne_bytes()[..size]);
             }
         }
         for (offset, byte) in model.iter().enumerate() {

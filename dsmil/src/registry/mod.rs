@@ -127,7 +127,9 @@ impl Registry {
             });
         };
         let state = *slot;
-        let next = state.after(change).ok_or(Error::BadTransition { device, state, change })?;
+        let next = state
+            .after(change)
+            .ok_or(Error::BadTransition { device, state, change })?;
         *slot = next;
         inner.record(Happening::Device {
             device,
@@ -151,7 +153,12 @@ impl Registry {
     /// Events after that number, oldest first.
     pub fn events_after(&self, number: u64) -> Vec<Event> {
         let inner = self.inner.lock();
-        inner.events.iter().filter(|event| event.number > number).cloned().collect()
+        inner
+            .events
+            .iter()
+            .filter(|event| event.number > number)
+            .cloned()
+            .collect()
     }
 
     /// The number of the newest event, 0 before the first.

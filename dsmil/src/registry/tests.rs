@@ -39,7 +39,9 @@ fn device(registry: &Registry) -> DeviceId {
 
 fn walk(registry: &Registry, changes: &[Change]) -> Result<State> {
     let id = device(registry);
-    changes.iter().try_fold(registry.state(id), |_, &change| registry.apply(id, change))
+    changes
+        .iter()
+        .try_fold(registry.state(id), |_, &change| registry.apply(id, change))
 }
 
 const UP: [Change; 2] = [Change::Attach, Change::Initialized];
@@ -78,7 +80,14 @@ fn a_number_is_twelve_times_the_group_plus_the_position() {
 #[test]
 fn the_seventh_group_exists_in_the_full_mode_only() {
     assert!(Mode::Full.device(6, 11).is_ok());
-    assert!(matches!(Mode::Legacy.device(6, 0), Err(Error::NoSuchDevice { group: 6, groups: 6, .. })));
+    assert!(matches!(
+        Mode::Legacy.device(6, 0),
+        Err(Error::NoSuchDevice {
+            group: 6,
+            groups: 6,
+            ..
+        })
+    ));
     assert!(Mode::Full.device(7, 0).is_err() && Mode::Full.device(0, 12).is_err());
 }
 
@@ -96,13 +105,19 @@ fn a_refused_change_changes_nothing_and_is_no_event() {
     let before = registry.last_event();
     let error = registry.apply(device(&registry), Change::Unlock).unwrap_err();
     assert_eq!(error.to_string(), "device 2:5 is Ready, which does not allow Unlock");
-    assert_eq!((registry.state(device(&registry)), registry.last_event()), (State::Ready, before));
+    assert_eq!(
+        (registry.state(device(&registry)), registry.last_event()),
+        (State::Ready, before)
+    );
 }
 
 #[test]
 fn a_device_is_used_and_released() {
     let registry = Registry::new(Mode::Full);
-    assert_eq!(walk(&registry, &[UP[0], UP[1], Change::Activate]).unwrap(), State::Active);
+    assert_eq!(
+        walk(&registry, &[UP[0], UP[1], Change::Activate]).unwrap(),
+        State::Active
+    );
     assert_eq!(registry.count(State::Active), 1);
     assert_eq!(walk(&registry, &[Change::Deactivate]).unwrap(), State::Ready);
 }
@@ -113,7 +128,10 @@ fn a_broken_device_comes_back_through_initializing_only() {
     walk(&registry, &[UP[0], UP[1], Change::Fail]).unwrap();
     assert!(walk(&registry, &[Change::Activate]).is_err());
     assert!(walk(&registry, &[Change::Initialized]).is_err());
-    assert_eq!(walk(&registry, &[Change::Reset, Change::Initialized]).unwrap(), State::Ready);
+    assert_eq!(
+        walk(&registry, &[Change::Reset, Change::Initialized]).unwrap(),
+        State::Ready
+    );
 }
 
 #[test]
@@ -121,7 +139,10 @@ fn a_locked_device_cannot_be_used_before_it_is_unlocked() {
     let registry = Registry::new(Mode::Full);
     walk(&registry, &[UP[0], UP[1], Change::Activate, Change::Lock]).unwrap();
     assert!(walk(&registry, &[Change::Activate]).is_err());
-    assert_eq!(walk(&registry, &[Change::Unlock, Change::Activate]).unwrap(), State::Active);
+    assert_eq!(
+        walk(&registry, &[Change::Unlock, Change::Activate]).unwrap(),
+        State::Active
+    );
 }
 
 #[test]
@@ -135,7 +156,14 @@ fn a_device_can_be_pulled_in_every_state_but_offline() {
 fn typed_devices_make_the_same_steps() {
     let registry = Registry::new(Mode::Full);
     let id = device(&registry);
-    let active = Device::claim(&registry, id).unwrap().attach().unwrap().initialized().unwrap().activate().unwrap();
+    let active = Device::claim(&registry, id)
+        .unwrap()
+        .attach()
+        .unwrap()
+        .initialized()
+        .unwrap()
+        .activate()
+        .unwrap();
     assert_eq!((active.id(), registry.state(id)), (id, State::Active));
     let ready = active.fail().unwrap().reset().unwrap().initialized().unwrap();
     let _offline: Device<'_, Offline> = ready.remove().unwrap();
@@ -146,9 +174,20 @@ fn typed_devices_make_the_same_steps() {
 fn a_typed_device_that_was_pulled_meanwhile_is_refused_its_next_step() {
     let registry = Registry::new(Mode::Full);
     let id = device(&registry);
-    let ready = Device::claim(&registry, id).unwrap().attach().unwrap().initialized().unwrap();
+    let ready = Device::claim(&registry, id)
+        .unwrap()
+        .attach()
+        .unwrap()
+        .initialized()
+        .unwrap();
     registry.apply(id, Change::Remove).unwrap();
-    assert!(matches!(ready.activate(), Err(Error::BadTransition { state: State::Offline, .. })));
+    assert!(matches!(
+        ready.activate(),
+        Err(Error::BadTransition {
+            state: State::Offline,
+            ..
+        })
+    ));
     assert!(Device::claim(&registry, id).is_ok());
 }
 

@@ -100,10 +100,22 @@ struct Job {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Waiting { job: Job, deadline: Duration },
-    Aborting { job: Job, deadline: Duration },
-    Resetting { job: Option<Job>, tries: u32, deadline: Duration },
-    Hung { until: Duration },
+    Waiting {
+        job: Job,
+        deadline: Duration,
+    },
+    Aborting {
+        job: Job,
+        deadline: Duration,
+    },
+    Resetting {
+        job: Option<Job>,
+        tries: u32,
+        deadline: Duration,
+    },
+    Hung {
+        until: Duration,
+    },
 }
 
 /// See the module.
@@ -159,7 +171,13 @@ impl Engine {
     }
 
     /// Does everything that can be done at this time.
-    pub fn poll(&mut self, now: Duration, registers: &impl Registers, gate: &Gate, doorbell: &(impl Doorbell + ?Sized)) {
+    pub fn poll(
+        &mut self,
+        now: Duration,
+        registers: &impl Registers,
+        gate: &Gate,
+        doorbell: &(impl Doorbell + ?Sized),
+    ) {
         let mut moved = false;
         loop {
             // Nothing is written to a mailbox behind a shut gate; whoever shut it fails what is waiting.
@@ -240,7 +258,12 @@ impl Engine {
         std::mem::take(&mut self.hangs)
     }
 
-    fn idle(&mut self, now: Duration, registers: &impl Registers, doorbell: &(impl Doorbell + ?Sized)) -> (Phase, bool) {
+    fn idle(
+        &mut self,
+        now: Duration,
+        registers: &impl Registers,
+        doorbell: &(impl Doorbell + ?Sized),
+    ) -> (Phase, bool) {
         if self.stale {
             return (self.reset(None, 1, now, registers, doorbell), true);
         }
@@ -377,9 +400,8 @@ impl Engine {
             return None;
         }
         let (status, data) = (registers.read(ANSWER_STATUS), registers.read(ANSWER_DATA));
-        let status = Status::from_word(status).filter(|&status| {
-            registers.read(ANSWER_CHECK) == check(sequence, status as u32, data)
-        });
+        let status = Status::from_word(status)
+            .filter(|&status| registers.read(ANSWER_CHECK) == check(sequence, status as u32, data));
         let Some(status) = status else {
             self.figures.corrupt += 1;
             return Some(Answer::Damaged);

@@ -117,8 +117,14 @@ fn thresholds_that_contradict_each_other_are_refused() {
         Thresholds { hysteresis: 0, ..good },
         Thresholds { hysteresis: -1, ..good },
         Thresholds { warm: 90_000, ..good },
-        Thresholds { critical: 98_000, ..good },
-        Thresholds { emergency: i32::MAX, ..good },
+        Thresholds {
+            critical: 98_000,
+            ..good
+        },
+        Thresholds {
+            emergency: i32::MAX,
+            ..good
+        },
         Thresholds { warm: i32::MIN, ..good },
     ] {
         assert!(Monitor::new(bad).is_err(), "{bad:?}");

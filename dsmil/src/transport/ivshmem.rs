@@ -32,7 +32,11 @@ pub fn send(socket: impl AsFd, number: i64, descriptor: Option<BorrowedFd<'_>>) 
     let fd = socket.as_fd().as_raw_fd();
     // Eight bytes into an empty or draining socket go whole or not at all.
     let sent = sendmsg::<()>(fd, &[IoSlice::new(&bytes)], &control, MsgFlags::MSG_NOSIGNAL, None)?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }
 
 /// Receives one message; the end of the connection is an error.

@@ -48,7 +48,9 @@ impl Sim {
             return Err(broken("it speaks another version"));
         }
         let own = receive(&socket)?.number;
-        let memory = receive(&socket)?.descriptor.ok_or_else(|| broken("it shares no memory"))?;
+        let memory = receive(&socket)?
+            .descriptor
+            .ok_or_else(|| broken("it shares no memory"))?;
         let memory = File::from(memory);
         if memory.metadata()?.len() < REGION_SIZE as u64 {
             return Err(broken("its memory is too small"));
@@ -103,7 +105,9 @@ impl Transport for Sim {
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let ended = PollFlags::POLLHUP | PollFlags::POLLERR;
         poll(&mut fds, PollTimeout::ZERO).is_ok()
-            && fds.iter().any(|fd| fd.revents().is_some_and(|seen| seen.intersects(ended)))
+            && fds
+                .iter()
+                .any(|fd| fd.revents().is_some_and(|seen| seen.intersects(ended)))
     }
 
     fn describe(&self) -> String {

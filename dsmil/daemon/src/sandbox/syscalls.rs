@@ -74,8 +74,11 @@ const ALSO_ALLOWED: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_epoll_wait];
 const ALSO_ALLOWED: &[libc::c_long] = &[];
 
 fn program() -> Result<BpfProgram> {
-    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
-        ALLOWED.iter().chain(ALSO_ALLOWED).map(|&call| (call, Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = ALLOWED
+        .iter()
+        .chain(ALSO_ALLOWED)
+        .map(|&call| (call, Vec::new()))
+        .collect();
     let target = TargetArch::try_from(std::env::consts::ARCH)?;
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, target)?;
     Ok(filter.try_into()?)
