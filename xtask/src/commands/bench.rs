@@ -19,7 +19,7 @@ use lab_guest::protocol::Command;
 use serde_json::json;
 
 use super::demo::{build_server, serve, stop};
-use super::{bench_engine, bench_fuse};
+use super::{bench_dsmil, bench_engine, bench_fuse};
 
 /// The peer: the ublk server by the author of the driver.
 const RUBLK: &str = "0.2.15";
@@ -28,6 +28,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Examples:
 ///   cargo xtask bench boot                power-on to the first command, on each kernel
 ///   cargo xtask bench ublk --pairs 9      our null target against rublk's, interleaved
+///   cargo xtask bench dsmil --kernel 6.12 the DSMIL driver, here and in a machine
 ///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
 ///   cargo xtask bench fuse --pairs 5      our mount against those of bindfs, mergerfs, fuse2fs, ntfs-3g
 #[derive(Args)]
@@ -52,6 +53,8 @@ enum Suite {
     Boot,
     /// The null target: what the transport costs
     Ublk,
+    /// The DSMIL driver: latencies, the emergency stop, hang detection, memory; 100 operations a pair
+    Dsmil,
     /// The engine against ext4 and btrfs, on this host, without a machine
     Engine,
     /// Our mount against other filesystems over FUSE, on this host, without a machine
@@ -65,6 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (name, measure): (_, Measure) = match arguments.suite {
         Suite::Boot => ("boot", boot),
         Suite::Ublk => ("ublk", ublk),
+        Suite::Dsmil => ("dsmil", bench_dsmil::run),
         Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),
         Suite::Fuse if arguments.inside => return bench_fuse::run_inside(arguments.pairs),
         Suite::Fuse => return bench_fuse::run(arguments.pairs),
