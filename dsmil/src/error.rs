@@ -167,3 +167,53 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(kind: io::ErrorKind) -> Error {
+        Error::system("opening", "/dev/uio0", &kind.into())
+    }
+
+    #[test]
+    fn every_error_has_the_errno_that_c_programs_are_told() {
+        let device = crate::registry::Mode::Full.device(1, 2).unwrap();
+        let (state, change) = (State::Offline, Change::Activate);
+        for (error, errno) in [
+            (crate::registry::Mode::Full.device(7, 0).unwrap_err(), Errno::EINVAL),
+            (Error::NoSuchToken(4), Errno::EINVAL),
+            (Error::BadTimeout(Duration::ZERO), Errno::EINVAL),
+            (Error::BadAddress(0), Errno::EINVAL),
+            (Error::NoSuchChunk(90), Errno::EINVAL),
+            (Error::Invalid, Errno::EINVAL),
+            (Error::BadThresholds("they fall"), Errno::EINVAL),
+            (Error::MapCap(1), Errno::ENOMEM),
+            (Error::BadTransition { device, state, change }, Errno::EBUSY),
+            (Error::QueueFull(256), Errno::EAGAIN),
+            (Error::SmiDisabled, Errno::EOPNOTSUPP),
+            (Error::TimedOut { attempts: 3 }, Errno::ETIMEDOUT),
+            (Error::Corrupt { attempts: 3 }, Errno::EBADMSG),
+            (Error::Locked, Errno::EACCES),
+            (Error::Fault, Errno::EIO),
+            (Error::FirmwareHung, Errno::EHOSTDOWN),
+            (Error::Stopped, Errno::ECANCELED),
+            (Error::Hot(91_000), Errno::EHWPOISON),
+            (Error::Suspended, Errno::ESHUTDOWN),
+            (Error::Gone, Errno::ENODEV),
+            (Error::NotOurs("a printer".into()), Errno::ENXIO),
+        ] {
+            assert_eq!(error.errno(), errno, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_system_keeps_its_errno_and_says_what_was_tried() {
+        let error = Error::system("opening", "/dev/uio0", &io::Error::from_raw_os_error(13));
+        assert_eq!(
+            (error.errno(), error.to_string().as_str()),
+            (Errno::EACCES, "opening /dev/uio0: Permission denied")
+        );
+        assert_eq!(system(io::ErrorKind::UnexpectedEof).errno(), Errno::EIO);
+    }
+}

@@ -197,6 +197,27 @@ fn a_dead_firmware_cannot_keep_the_emergency_stop_from_taking_effect() {
 }
 
 #[test]
+fn a_stop_that_comes_while_another_is_released_wins() {
+    let scene = Scene::new();
+    for _ in 0..200 {
+        scene.driver().stop("first");
+        std::thread::scope(|scope| {
+            let release = scope.spawn(|| scene.driver().release("racing"));
+            // Whichever comes first: once this has returned, nothing passes.
+            scene.driver().stop("second");
+            assert!(scene.driver().is_stopped());
+            assert_eq!(scene.run(read()), Err(Error::Stopped));
+            // Refused, or done before the stop came.
+            let _either = release.join().unwrap();
+            assert!(
+                scene.driver().is_stopped(),
+                "a release undid a stop that came after it had begun"
+            );
+        });
+    }
+}
+
+#[test]
 fn an_emergency_stop_outlives_the_driver_that_pulled_it() {
     let Scene {
         service,

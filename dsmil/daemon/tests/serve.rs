@@ -86,14 +86,20 @@ impl Drop for Scene {
 
 fn start(directory: &TempDir, environment: &[(&str, &str)]) -> Child {
     let path = |name: &str| directory.path().join(name);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsmild"));
+    // systemd names the process that its watchdog watches.
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "export WATCHDOG_PID=$$; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_dsmild"),
+    ]);
     command.arg("--device").arg(format!("sim:{}", path("sim").display()));
     command
         .arg("--socket")
         .arg(path("socket"))
         .arg("--audit-log")
         .arg(path("audit"));
-    command.arg("--config").arg(path("config")).args(["--log", "warn"]);
+    command.arg("--config").arg(path("config")).args(["--log", "error"]);
     command
         .env_remove("NOTIFY_SOCKET")
         .envs(environment.iter().copied())

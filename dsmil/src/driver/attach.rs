@@ -2,6 +2,7 @@
 
 //! Taking a device over, in whatever state its last driver left it.
 
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -42,6 +43,7 @@ impl Driver {
             control,
             registry: Registry::new(mode),
             gate,
+            stops: AtomicU32::new(0),
             begun: Instant::now(),
             smi: config.smi,
             state: Mutex::new(Inner {

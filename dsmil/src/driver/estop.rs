@@ -5,6 +5,7 @@
 //! It is safe from the first step on that matters: once the gate is shut, no command reaches the hardware. The rest
 //! tells the firmware, and everybody who waits. Nothing here waits for an operation, however long that hangs.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Driver;
@@ -35,14 +36,12 @@ impl Driver {
     /// 4. The firmware's acknowledgement is awaited.
     pub fn stop(&self, cause: &str) -> Stopped {
         let start = Instant::now();
+        self.stops.fetch_add(1, Ordering::AcqRel);
         let first = self.gate.shut();
         let safe_after = start.elapsed();
-        // The last bit set means stop; setting it twice is setting it once.
-        let value = Registers::read(&self.control, STOP) | 1;
-        Registers::write(&self.control, STOP, value);
-        self.transport.ring();
+        self.tell_stop();
         self.state.lock().engine.fail_all(&Error::Stopped);
-        let acknowledged = self.wait_for_ack(value);
+        let acknowledged = self.wait_for_ack(true);
         if first {
             tracing::error!(cause, acknowledged, "emergency stop");
             self.registry.record(Happening::Stop {
@@ -58,6 +57,9 @@ impl Driver {
     }
 
     /// Ends the emergency stop, if the firmware follows. What was under way does not come back.
+    ///
+    /// A stop that comes meanwhile wins. It may shut the gate before the gate is opened here, so whether there was one
+    /// is asked after that; nobody passes in between, because commands are issued under the lock that is held here.
     pub fn release(&self, cause: &str) -> Result<()> {
         let state = self.state.lock();
         if !self.gate.is_shut() {
@@ -66,14 +68,17 @@ impl Driver {
         if !state.link {
             return Err(Error::Gone);
         }
+        let stops = self.stops.load(Ordering::Acquire);
         let value = (Registers::read(&self.control, STOP) | 1).wrapping_add(1);
         Registers::write(&self.control, STOP, value);
         self.transport.ring();
-        if !self.wait_for_ack(value) {
-            Registers::write(&self.control, STOP, value.wrapping_sub(1));
-            return Err(Error::FirmwareHung);
-        }
+        let followed = self.wait_for_ack(false);
         self.gate.open();
+        if !followed || self.stops.load(Ordering::Acquire) != stops {
+            self.gate.shut();
+            self.tell_stop();
+            return Err(if followed { Error::Stopped } else { Error::FirmwareHung });
+        }
         self.registry.record(Happening::Stop {
             stopped: false,
             cause: cause.to_owned(),
@@ -83,15 +88,23 @@ impl Driver {
         Ok(())
     }
 
+    /// Tells the firmware to stop. The last bit means stop: setting it twice is setting it once.
+    fn tell_stop(&self) {
+        Registers::write(&self.control, STOP, Registers::read(&self.control, STOP) | 1);
+        self.transport.ring();
+    }
+
     /// Whether the emergency stop is in force.
     pub fn is_stopped(&self) -> bool {
         self.gate.is_shut()
     }
 
-    fn wait_for_ack(&self, value: u32) -> bool {
+    /// Waits until the firmware has taken the register over, and it says stop or go as asked.
+    fn wait_for_ack(&self, stop: bool) -> bool {
         let deadline = Instant::now() + STOP_BOUND;
         loop {
-            if Registers::read(&self.control, STOP_ACK) == value {
+            let acknowledged = Registers::read(&self.control, STOP_ACK);
+            if acknowledged == Registers::read(&self.control, STOP) && (acknowledged % 2 == 1) == stop {
                 return true;
             }
             if Instant::now() >= deadline {

@@ -14,6 +14,7 @@ mod attach;
 mod estop;
 mod service;
 
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -68,6 +69,8 @@ pub struct Driver {
     control: Chunk,
     registry: Registry,
     gate: Gate,
+    /// Counts emergency stops, so that a release sees one that came while it was under way.
+    stops: AtomicU32,
     begun: Instant,
     smi: bool,
     state: Mutex<Inner>,

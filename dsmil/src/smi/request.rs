@@ -166,3 +166,62 @@ impl Default for Timeout {
         Self::of_millis::<100>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_holds_50_to_200_ms_and_nothing_else() {
+        for (millis, fits) in [
+            (0, false),
+            (49, false),
+            (50, true),
+            (125, true),
+            (200, true),
+            (201, false),
+        ] {
+            assert_eq!(
+                Timeout::try_from(Duration::from_millis(millis)).is_ok(),
+                fits,
+                "{millis}"
+            );
+        }
+        assert!(Timeout::try_from(Timeout::MAX.get() + Duration::from_nanos(1)).is_err());
+        assert!(Timeout::try_from(Timeout::MIN.get() - Duration::from_nanos(1)).is_err());
+    }
+
+    #[test]
+    fn token_positions_are_the_four_of_the_c_interface() {
+        for number in 0..=u8::MAX {
+            assert_eq!(
+                TokenPosition::try_from(number).ok().map(|position| position as u8),
+                (number < 4).then_some(number)
+            );
+        }
+        assert_eq!(TokenPosition::ALL.map(TokenPosition::device_position), [0, 3, 6, 9]);
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_region() {
+        let last = REGION_BASE + REGION_SIZE as u64 - 1;
+        for (address, fits) in [
+            (0, false),
+            (REGION_BASE - 1, false),
+            (REGION_BASE, true),
+            (last, true),
+            (last + 1, false),
+        ] {
+            assert_eq!(RegionAddress::new(address).is_ok(), fits, "{address:#x}");
+        }
+        assert!(RegionAddress::new(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn an_address_is_carried_in_two_words() {
+        let address = RegionAddress::of_device(Mode::Full.device(6, 11).unwrap());
+        let (opcode, _, low, high) = Request::Unlock(address).words();
+        assert_eq!(opcode, Opcode::Unlock);
+        assert_eq!(u64::from(high) << 32 | u64::from(low), address.get());
+    }
+}

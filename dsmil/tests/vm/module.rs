@@ -299,7 +299,10 @@ fn a_platform_region_that_somebody_claimed_is_refused() -> Result<()> {
     let range = claimed.context("no driver has claimed anything")?.trim();
     let start = range.split('-').next().context("no range")?;
     let taken = format!("base=0x{start} size=0x1000");
-    ensure!(Loaded::with(&taken).is_err(), "what virtio has claimed was bound: {range}");
+    ensure!(
+        Loaded::with(&taken).is_err(),
+        "what virtio has claimed was bound: {range}"
+    );
     for nonsense in [
         "base=0x1001 size=0x1000",
         "base=0x10000 size=0",

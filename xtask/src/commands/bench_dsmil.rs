@@ -19,7 +19,10 @@ const PACKAGES: [&str; 4] = ["--package", "dsmil-bench", "--package", "dsmil-sim
 
 /// Measures here and on the kernel; `pairs` hundred operations for each figure.
 pub(super) fn run(kernel: &Kernel, pairs: u32) -> Result<Vec<Value>> {
-    cargo().args(["build", "--quiet", "--release"]).args(PACKAGES).run_shown()?;
+    cargo()
+        .args(["build", "--quiet", "--release"])
+        .args(PACKAGES)
+        .run_shown()?;
     let programs = workspace::target().join("release");
     let bench = programs.join("dsmil-bench").display().to_string();
     let count = (u64::from(pairs) * 100).to_string();
@@ -40,7 +43,12 @@ pub(super) fn run(kernel: &Kernel, pairs: u32) -> Result<Vec<Value>> {
     rows.extend(self::rows(&kernel.release, &machine.succeed(&command, LIMIT)?)?);
     machine.shut_down()?;
     for row in &rows {
-        println!("{:24} {:9} {}", row["place"].as_str().unwrap_or_default(), row["figure"], row["value"]);
+        println!(
+            "{:24} {:9} {}",
+            row["place"].as_str().unwrap_or_default(),
+            row["figure"],
+            row["value"]
+        );
     }
     Ok(rows)
 }

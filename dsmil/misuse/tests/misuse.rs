@@ -5,5 +5,5 @@
 #[test]
 fn misuse_does_not_compile() {
     let cases = trybuild::TestCases::new();
-    cases.compile_fail("tests/compile_fail/*.rs");
+    cases.compile_fail("tests/cases/*.rs");
 }
