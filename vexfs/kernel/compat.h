@@ -17,4 +17,9 @@ typedef const struct module_attribute compat_module_attribute_t;
 typedef struct module_attribute compat_module_attribute_t;
 #endif
 
+/* 7.1 replaced uio_info::mmap by uio_info::mmap_prepare. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#define COMPAT_UIO_MMAP_PREPARE
+#endif
+
 #endif /* VEXFS_COMPAT_H */

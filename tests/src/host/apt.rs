@@ -39,6 +39,14 @@ pub const UBLK_BUILD: &[Package] = &[
     ("linux-libc-dev", "/usr/include/linux/fs.h"),
 ];
 
+/// What C programs against `libdsmil` are built and checked with.
+pub const C_TESTS: &[Package] = &[
+    ("gcc", "/usr/bin/cc"),
+    ("make", "/usr/bin/make"),
+    ("pkg-config", "/usr/bin/pkg-config"),
+    ("valgrind", "/usr/bin/valgrind"),
+];
+
 /// The filesystems that the engine is compared with.
 pub const FILESYSTEMS: &[Package] = &[
     ("btrfs-progs", "/usr/bin/btrfs"),

@@ -17,7 +17,7 @@ use super::{Case, Outcome, TestResult, tail, verdict_in};
 use crate::crash::{CrashEvent, Recovery, RecoveryLevel, Report};
 use crate::host::workspace;
 use crate::kernel::{Kernel, modules};
-use crate::vm::{Disk, EMULATOR_FAULT, Ended, Machine, SharedMemory, Spec, Stream};
+use crate::vm::{Disk, EMULATOR_FAULT, Ended, Ivshmem, Machine, SharedMemory, Spec, Stream};
 
 /// How long the guest may take to make a checkpoint durable.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(10);
@@ -204,8 +204,8 @@ impl Batch {
             memory: info.memory,
             cpus: info.cpus,
             disks,
-            shared_memory: if info.ivshmem {
-                Some(SharedMemory::create(directory)?)
+            ivshmem: if info.ivshmem {
+                Some(Ivshmem::Memory(SharedMemory::create(directory)?))
             } else {
                 None
             },

@@ -33,7 +33,7 @@ use lab_guest::protocol::{Command, Decoder, Exit, Message, ToGuest, ToHost, Vita
 
 pub use monitor::Monitor;
 pub use qemu::Accelerator;
-pub use spec::{Bounds, Disk, SharedMemory, Spec};
+pub use spec::{Bounds, Disk, Ivshmem, SharedMemory, Spec};
 
 use crate::crash::{Classifier, CrashType, Effect, LineSplitter, Report, Sighting, Trend, TrendConfig};
 use crate::kernel::KernelId;

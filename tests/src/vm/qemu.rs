@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lab_guest::protocol::{PORT_NAME, ROOT_TAG, SHARE_TAG};
 
-use super::spec::Spec;
+use super::spec::{Ivshmem, Spec};
 
 /// How guest instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,19 @@ pub(super) fn command_line(spec: &Spec, initramfs: &Path, sockets: &Sockets<'_>)
         line.add("-device")
             .add(format!("virtio-blk-pci,drive=disk{number},serial={}", disk.name));
     }
-    if let Some(memory) = &spec.shared_memory {
-        let size = super::SharedMemory::SIZE;
-        let backend = format!("memory-backend-file,id=ivshmem,share=on,size={size},mem-path=");
-        line.option("-object", &[(&backend, memory.path())]);
-        line.add("-device").add("ivshmem-plain,memdev=ivshmem,id=ivshmem0");
+    match &spec.ivshmem {
+        None => {}
+        Some(Ivshmem::Memory(memory)) => {
+            let size = super::SharedMemory::SIZE;
+            let backend = format!("memory-backend-file,id=ivshmem,share=on,size={size},mem-path=");
+            line.option("-object", &[(&backend, memory.path())]);
+            line.add("-device").add("ivshmem-plain,memdev=ivshmem,id=ivshmem0");
+        }
+        Some(Ivshmem::Server(socket)) => {
+            line.option("-chardev", &[("socket,id=ivshmem,path=", socket)]);
+            line.add("-device")
+                .add("ivshmem-doorbell,chardev=ivshmem,vectors=1,id=ivshmem0");
+        }
     }
     line.words
 }

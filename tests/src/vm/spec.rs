@@ -21,8 +21,8 @@ pub struct Spec {
     pub cpus: u32,
     /// Disks, found in the guest by their name.
     pub disks: Vec<Disk>,
-    /// The shared memory behind an ivshmem PCI device.
-    pub shared_memory: Option<SharedMemory>,
+    /// An ivshmem PCI device.
+    pub ivshmem: Option<Ivshmem>,
     /// Directory for the console log and files exchanged with the guest (`/lab` there).
     pub directory: PathBuf,
     /// When silence counts as a hang.
@@ -41,7 +41,7 @@ impl Spec {
             memory: 1536,
             cpus: 2,
             disks: Vec::new(),
-            shared_memory: None,
+            ivshmem: None,
             directory: directory.into(),
             bounds: Bounds::of(kernel),
             watched: modules::WATCHED.map(str::to_owned).to_vec(),
@@ -119,6 +119,16 @@ impl Disk {
             path,
         })
     }
+}
+
+/// What is behind the guest's ivshmem PCI device.
+#[derive(Debug, Clone)]
+pub enum Ivshmem {
+    /// A file in BAR 2; no interrupts.
+    Memory(SharedMemory),
+    /// The socket of a server of QEMU's ivshmem protocol, which gives the memory of BAR 2, one interrupt, and
+    /// doorbells. It must listen before the machine boots.
+    Server(PathBuf),
 }
 
 /// The file behind the guest's ivshmem PCI device (BAR 2), shared by both sides while the machine runs.

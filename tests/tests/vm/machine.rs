@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::vm::{Disk, Ended, Machine, SharedMemory};
+use lab::vm::{Disk, Ended, Ivshmem, Machine, SharedMemory};
 use lab_guest::protocol::{Command, Exit};
 
 use crate::Bench;
@@ -119,7 +119,7 @@ fn host_and_guest_see_each_other_through_the_ivshmem_device(kernel: &str) -> Res
     let mut bench = Bench::new(kernel, "ivshmem")?;
     let memory = SharedMemory::create(&bench.spec.directory)?;
     let handle = memory.open()?;
-    bench.spec.shared_memory = Some(memory);
+    bench.spec.ivshmem = Some(Ivshmem::Memory(memory));
     let mut machine = Machine::boot(&bench.spec)?;
     // The last page of the BAR, so that its whole length is proved.
     let offset = SharedMemory::SIZE - 4096;

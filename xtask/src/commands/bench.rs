@@ -15,7 +15,7 @@ use lab::kernel::{self, Kernel, KernelId};
 use lab::vm::{Machine, Spec};
 use serde_json::json;
 
-use super::{bench_engine, bench_fuse, bench_ublk};
+use super::{bench_dsmil, bench_engine, bench_fuse, bench_ublk};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -23,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///   cargo xtask bench boot                power-on to the first command, on each kernel
 ///   cargo xtask bench ublk --pairs 9      our block devices against those of rublk and qemu-nbd, interleaved
 ///   cargo xtask bench ublk --kernel 7.x --only 'loop-disk' --only 'volume against loop' --seconds 3
+///   cargo xtask bench dsmil --kernel 6.12 the DSMIL driver, here and in a machine
 ///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
 ///   cargo xtask bench fuse --pairs 5      our mount against those of bindfs, mergerfs, fuse2fs, ntfs-3g
 #[derive(Args)]
@@ -53,6 +54,8 @@ enum Suite {
     Boot,
     /// Our block devices against others that do the same
     Ublk,
+    /// The DSMIL driver: latencies, the emergency stop, hang detection, memory; 100 operations a pair
+    Dsmil,
     /// The engine against ext4 and btrfs, on this host, without a machine
     Engine,
     /// Our mount against other filesystems over FUSE, on this host, without a machine
@@ -63,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let name = match arguments.suite {
         Suite::Boot => "boot",
         Suite::Ublk => "ublk",
+        Suite::Dsmil => "dsmil",
         Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),
         Suite::Fuse if arguments.inside => return bench_fuse::run_inside(arguments.pairs),
         Suite::Fuse => return bench_fuse::run(arguments.pairs),
@@ -85,6 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                     seconds: arguments.seconds,
                 },
             )?,
+            Suite::Dsmil => bench_dsmil::run(&kernel, arguments.pairs)?,
             _ => boot(&kernel, arguments.pairs)?,
         });
     }

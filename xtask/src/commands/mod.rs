@@ -3,6 +3,7 @@
 //! One module per command: its arguments and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod bench_dsmil;
 pub(crate) mod bench_engine;
 pub(crate) mod bench_fuse;
 mod bench_ublk;

@@ -104,6 +104,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.wants_executables() {
         apt::ensure(apt::UBLK_BUILD)?;
     }
+    if arguments.wants_host() {
+        apt::ensure(apt::C_TESTS)?;
+    }
     if arguments.wants_lab() {
         apt::ensure(apt::LAB)?;
     }

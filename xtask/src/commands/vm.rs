@@ -11,7 +11,7 @@ use clap::Args;
 use lab::host::{apt, workspace};
 use lab::kernel::{self, KernelId, modules};
 use lab::runner::guest;
-use lab::vm::{Disk, Ended, Machine, SharedMemory, Spec, Stream};
+use lab::vm::{Disk, Ended, Ivshmem, Machine, SharedMemory, Spec, Stream};
 use lab_guest::kmod::MODULES_ENV;
 use lab_guest::protocol::{Command, Exit};
 
@@ -77,8 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .iter()
         .map(|text| disk(&kept, text))
         .collect::<Result<_>>()?;
-    let shared_memory = if arguments.ivshmem {
-        Some(SharedMemory::create(&directory)?)
+    let ivshmem = if arguments.ivshmem {
+        Some(Ivshmem::Memory(SharedMemory::create(&directory)?))
     } else {
         None
     };
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         memory: arguments.memory,
         cpus: arguments.cpus,
         disks,
-        shared_memory,
+        ivshmem,
         command_line: arguments.append.clone(),
         ..Spec::new(&kernel, directory)
     })?;
