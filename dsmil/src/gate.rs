@@ -2,8 +2,8 @@
 
 //! The gate that every command to the hardware passes, and that the emergency stop shuts.
 //!
-//! Once [`Gate::shut`] has returned, nobody is inside and nobody gets in until [`Gate::open`]. What happens inside is a
-//! handful of register writes, so shutting takes no longer than those: nobody waits for hardware inside.
+//! Once [`Gate::shut`] has returned nobody gets in until [`Gate::open`], and once [`Gate::drain`] has returned after it,
+//! nobody is inside. What happens inside is a handful of register writes: nobody waits for hardware there.
 //!
 //! One word holds both facts, so "is it shut" and "somebody is inside" cannot be seen apart. Checked with every
 //! interleaving in `tests/gate.rs`, where `sync` is loom's.
@@ -43,13 +43,16 @@ impl Gate {
         Some(Pass { gate: self })
     }
 
-    /// Shuts the gate and waits until nobody is inside. Says whether it was open.
+    /// Shuts the gate: nobody gets in any more. Says whether it was open.
     pub fn shut(&self) -> bool {
-        let before = self.word.fetch_or(SHUT, Ordering::AcqRel);
-        while self.word.load(Ordering::Acquire) != SHUT {
+        self.word.fetch_or(SHUT, Ordering::AcqRel) & SHUT == 0
+    }
+
+    /// Waits until nobody is inside; of a gate that is shut and stays so.
+    pub fn drain(&self) {
+        while self.word.load(Ordering::Acquire) & !SHUT != 0 {
             spin();
         }
-        before & SHUT == 0
     }
 
     /// Opens it. Says whether it was shut.

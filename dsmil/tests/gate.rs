@@ -39,6 +39,7 @@ fn nobody_is_inside_once_it_is_shut() {
             }
         });
         gate.shut();
+        gate.drain();
         assert_eq!(inside.load(Ordering::Relaxed), 0, "somebody is inside a shut gate");
         let before = commands.load(Ordering::Relaxed);
         submitter.join().unwrap();
@@ -52,9 +53,14 @@ fn of_two_who_shut_it_one_was_first_and_both_find_it_empty() {
         let gate = Arc::new(Gate::new());
         let other = thread::spawn({
             let gate = gate.clone();
-            move || gate.shut()
+            move || {
+                let first = gate.shut();
+                gate.drain();
+                first
+            }
         });
         let mine = gate.shut();
+        gate.drain();
         let theirs = other.join().unwrap();
         assert!(mine != theirs, "exactly one is first");
         assert!(gate.enter().is_none());

@@ -204,7 +204,7 @@ fn stops(service: &Service, count: usize, mut before: impl FnMut() -> Result<()>
 pub(crate) fn hang(count: usize) -> Result<Value> {
     let each = count.div_ceil(PARALLEL);
     let directory = tempfile::tempdir()?;
-    let results: Vec<Result<(Vec<Duration>, usize)>> = std::thread::scope(|scope| {
+    let results: Vec<Result<Hangs>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..PARALLEL)
             .map(|number| {
                 let socket = directory.path().join(format!("sim{number}"));
@@ -216,18 +216,35 @@ pub(crate) fn hang(count: usize) -> Result<Value> {
             .map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
             .collect()
     });
-    let (mut late, mut early) = (Vec::new(), 0);
+    let mut all = Hangs::default();
     for result in results {
-        let (times, count) = result?;
-        late.extend(times);
-        early += count;
+        let one = result?;
+        all.late.extend(one.late);
+        all.early += one.early;
+        all.not_scheduled += one.not_scheduled;
+        all.noticed_late = all.noticed_late.max(one.noticed_late);
     }
-    let over = late.iter().filter(|&&time| time > Duration::from_millis(5)).count();
-    Ok(json!({ "late": quantiles::of(late), "early": early, "more_than_5_ms_late": over }))
+    let over = all.late.iter().filter(|&&time| time > Duration::from_millis(5)).count();
+    Ok(json!({
+        "until_the_waiting_thread_knows": quantiles::of(all.late), "more_than_5_ms": over, "early": all.early,
+        "noticed_late_max_us": all.noticed_late.as_micros(), "simulator_not_scheduled": all.not_scheduled,
+    }))
 }
 
-/// One simulator's share: lateness of each hang, and how many ended before their deadline.
-fn hang_on(simulator: &Simulator, count: usize) -> Result<(Vec<Duration>, usize)> {
+/// One simulator's share.
+#[derive(Default)]
+struct Hangs {
+    /// From the deadline until the waiting thread had the error: noticing, the abort and its acknowledgement among it.
+    late: Vec<Duration>,
+    /// Operations that ended before their deadline.
+    early: usize,
+    /// The longest from a deadline until the engine noticed.
+    noticed_late: Duration,
+    /// Times that this machine did not let the simulator run for so long that it counted as hung.
+    not_scheduled: usize,
+}
+
+fn hang_on(simulator: &Simulator, count: usize) -> Result<Hangs> {
     let place = Place {
         device: dsmil::transport::Address::Sim(simulator.socket().to_owned()),
         control: None,
@@ -235,18 +252,26 @@ fn hang_on(simulator: &Simulator, count: usize) -> Result<(Vec<Duration>, usize)
     };
     let service = Service::start(attach(&place, Retry { attempts: 1 })?)?;
     let request = read(service.driver())?;
-    let (mut late, mut early) = (Vec::with_capacity(count), 0);
-    for _ in 0..count {
+    let mut hangs = Hangs::default();
+    while hangs.late.len() < count {
         simulator.inject(Fault::Hang)?;
         let start = Instant::now();
-        let ticket = service.submit(request, Timeout::MIN)?;
+        let submitted = service.submit(request, Timeout::MIN);
         let issued = Instant::now();
-        let outcome = ticket.wait(LONG).context("an operation did not end")?;
-        ensure!(outcome.is_err(), "an operation that hangs succeeded");
-        // Noticing, the abort and its acknowledgement, and the waking of this thread: an upper bound of the lateness.
-        let deadline = Timeout::MIN.get();
-        early += usize::from(start.elapsed() < deadline);
-        late.push(issued.elapsed().saturating_sub(deadline));
+        let outcome = submitted.and_then(|ticket| ticket.wait(LONG).unwrap_or(Err(dsmil::Error::FirmwareHung)));
+        match outcome {
+            Err(dsmil::Error::TimedOut { .. }) => {
+                hangs.early += usize::from(start.elapsed() < Timeout::MIN.get());
+                hangs.late.push(issued.elapsed().saturating_sub(Timeout::MIN.get()));
+            }
+            Err(dsmil::Error::FirmwareHung) => {
+                hangs.not_scheduled += 1;
+                simulator.inject(Fault::Clear)?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            other => anyhow::bail!("an operation that hangs ended so: {other:?}"),
+        }
     }
-    Ok((late, early))
+    hangs.noticed_late = service.driver().telemetry().smi.hang_lateness_max;
+    Ok(hangs)
 }

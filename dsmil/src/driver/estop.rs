@@ -30,16 +30,19 @@ pub struct Stopped {
 impl Driver {
     /// Stops everything.
     ///
-    /// 1. The gate is shut: no command is issued from here on, and none is being issued.
-    /// 2. The firmware is told.
+    /// 1. The gate is shut: no command is issued from here on.
+    /// 2. The firmware is told, and whoever was issuing a command has left.
     /// 3. Operations under way and waiting fail with [`Error::Stopped`].
     /// 4. The firmware's acknowledgement is awaited.
     pub fn stop(&self, cause: &str) -> Stopped {
         let start = Instant::now();
         self.stops.fetch_add(1, Ordering::AcqRel);
         let first = self.gate.shut();
-        let safe_after = start.elapsed();
+        // Before waiting for who is inside, and may have been put off by the scheduler there: a firmware that was told
+        // begins nothing, whatever is still written to the mailbox.
         self.tell_stop();
+        self.gate.drain();
+        let safe_after = start.elapsed();
         self.state.lock().engine.fail_all(&Error::Stopped);
         let acknowledged = self.wait_for_ack(true);
         if first {

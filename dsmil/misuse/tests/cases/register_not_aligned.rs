@@ -2,6 +2,8 @@
 
 use dsmil::memory::Register;
 
+const CROOKED: Register<u64, 4> = Register::new();
+
 fn main() {
-    let _ = Register::<u64, 4>::new();
+    let _ = CROOKED;
 }

@@ -2,6 +2,8 @@
 
 use dsmil::memory::Register;
 
+const BEHIND: Register<u32, { 4 << 20 }> = Register::new();
+
 fn main() {
-    let _ = Register::<u32, { 4 << 20 }>::new();
+    let _ = BEHIND;
 }

@@ -2,6 +2,8 @@
 
 use dsmil::smi::Timeout;
 
+const LONG: Timeout = Timeout::of_millis::<201>();
+
 fn main() {
-    let _ = Timeout::of_millis::<201>();
+    let _ = LONG;
 }
