@@ -73,7 +73,7 @@ MODULE_PARM_DESC(ports, "Its port region as first,count; not given: none");
 static unsigned int debug;
 module_param(debug, uint, 0644);
 MODULE_PARM_DESC(debug,
-		 "1: log every operation; 2: bind what overlaps RAM or a claimed resource; 3: both");
+		 "1: log operations; 2: bind what overlaps RAM or a claimed resource; 3: both");
 
 #define dsmil_log(dev, fmt, ...)					\
 	do {								\
