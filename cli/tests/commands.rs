@@ -72,6 +72,9 @@ fn the_examples_of_every_help_text_do_what_they_show() {
     let mut run = 0;
     for (command, line) in examples() {
         // What needs a device or a mount is only parsed, in the program's own tests; doctor's code depends on the machine.
+        if ["add", "del", "features", "handover", "recover"].contains(&command.as_str()) {
+            continue;
+        }
         if line.contains("/dev/") || line.contains("mount") || line.contains("/mnt") || line.contains("doctor") {
             continue;
         }
@@ -81,6 +84,9 @@ fn the_examples_of_every_help_text_do_what_they_show() {
         // These want something that is not there yet.
         if line.contains("mkfs") && !line.contains("--force") {
             fs::remove_file(here.join("pool.img")).unwrap();
+        }
+        if line.contains("volume resize") || line.contains("volume rm") {
+            ok(here, &["volume", "create", "pool.img", "disk", "--size", "20GiB"]);
         }
         if line.contains("zstd") && !has("zstd") {
             continue;

@@ -128,7 +128,11 @@ fn page(out: &Path, command: &Command, exit_codes: &str, see_also: &[String]) ->
         writeln!(text, ".SH \"WHAT IT CHANGES\"\n{}", plain(changes))?;
     }
     if command.get_arguments().next().is_some() {
-        man.render_options_section(&mut text)?;
+        let mut section = Vec::new();
+        man.render_options_section(&mut section)?;
+        // An empty line is a paragraph, and takes no breaks around it.
+        let section = String::from_utf8_lossy(&section).replace(".br\n\n.br\n", "\n");
+        text.extend(section.as_bytes());
     }
     if command.has_subcommands() {
         // The pages of commands are in section 8 too.

@@ -2,11 +2,13 @@
 
 //! The life of a device.
 //!
-//!     OFFLINE ──attach──▶ INITIALIZING ──initialized──▶ READY ◀──▶ ACTIVE     (activate, deactivate)
-//!        ▲                  ▲      │                      │           │
-//!        │                reset   fail                  lock/unlock  lock, fail
-//!      remove               │      ▼                      ▼           ▼
-//!     (from all)          ERROR ◀────────fail──────────  LOCKED / ERROR
+//! ```text
+//! OFFLINE ──attach──▶ INITIALIZING ──initialized──▶ READY ◀──▶ ACTIVE     (activate, deactivate)
+//!    ▲                  ▲      │                      │           │
+//!    │                reset   fail                  lock/unlock  lock, fail
+//!  remove               │      ▼                      ▼           ▼
+//! (from all)          ERROR ◀────────fail──────────  LOCKED / ERROR
+//! ```
 //!
 //! [`State::after`] is the whole truth; it is compared with a table in the tests, and the typestate in
 //! [`super::device`] offers the same steps to code that knows the state when it is compiled.

@@ -2,16 +2,18 @@
 
 //! Carries requests out, one at a time, in the order of their submission.
 //!
-//!     idle ─issue─▶ waiting ─answer─▶ idle
-//!                      │ deadline: a hang
-//!                      ▼
-//!                   aborting ─acknowledged─▶ idle, and the request is tried again
-//!                      │ ABORT_GRACE
-//!                      ▼
-//!                   resetting ─acknowledged─▶ idle, and the request is tried again
-//!                      │ RESET_GRACE, twice
-//!                      ▼
-//!                     hung: everything fails until a reset, tried once a second, is acknowledged
+//! ```text
+//! idle ─issue─▶ waiting ─answer─▶ idle
+//!                  │ deadline: a hang
+//!                  ▼
+//!               aborting ─acknowledged─▶ idle, and the request is tried again
+//!                  │ ABORT_GRACE
+//!                  ▼
+//!               resetting ─acknowledged─▶ idle, and the request is tried again
+//!                  │ RESET_GRACE, twice
+//!                  ▼
+//!                 hung: everything fails until a reset, tried once a second, is acknowledged
+//! ```
 //!
 //! A request is tried again only when it is certain that the attempt before it will not be carried out any more, or when
 //! its answer was damaged; all requests may be carried out twice with the same result. So every request ends, after at
