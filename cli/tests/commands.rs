@@ -72,7 +72,11 @@ fn the_examples_of_every_help_text_do_what_they_show() {
     let mut run = 0;
     for (command, line) in examples() {
         // What needs a device or a mount is only parsed, in the program's own tests; doctor's code depends on the machine.
-        if ["add", "del", "features", "handover", "recover"].contains(&command.as_str()) {
+        let device_commands = ["add", "del", "features", "handover", "recover"];
+        if device_commands
+            .iter()
+            .any(|word| line.contains(&format!("vexfs-ublk {word}")))
+        {
             continue;
         }
         if line.contains("/dev/") || line.contains("mount") || line.contains("/mnt") || line.contains("doctor") {
