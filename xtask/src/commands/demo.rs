@@ -2,6 +2,7 @@
 
 //! `cargo xtask demo`: the project's main job, for real, in a few minutes on any PC.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,8 +17,25 @@ use lab::runner::guest;
 use lab::vm::{Ended, Job, Machine, Spec};
 use lab_guest::protocol::Command;
 
+use super::suite::build_command_line;
+
 /// Bound on every step inside the machine.
 const LIMIT: Duration = Duration::from_secs(180);
+
+/// What a disk of a pool goes through.
+const VOLUME: &[&str] = &[
+    "vexfs-ublk mkfs pool.img --size 512MiB",
+    "vexfs-ublk volume create pool.img disk --size 256MiB",
+    "vexfs-ublk add pool.img --volume disk",
+    "mkfs.ext4 -q /dev/ublkb0 && mount /dev/ublkb0 /mnt",
+    "cp -r /usr/share/doc/util-linux /mnt && sync",
+    "pkill -KILL vexfs-ublkd; vexfs-ublk list",
+    "vexfs-ublk recover",
+    "diff -r /usr/share/doc/util-linux /mnt/util-linux && echo every file is there",
+    "umount /mnt && fsck.ext4 -fn /dev/ublkb0",
+    "vexfs-ublk del /dev/ublkb0",
+    "vexfs-ublk check pool.img",
+];
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -36,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     apt::ensure(apt::LAB)?;
     apt::ensure(apt::UBLK_BUILD)?;
     let server = build_server()?;
+    let command_line = build_command_line(true)?;
     let kernel = kernel::ensure(arguments.kernel, false)?;
     let built = modules::ensure(&kernel)?;
     workspace::sweep_machines();
@@ -52,6 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     show(&mut machine, "uname -srm; uptime")?;
 
     heading("this project's kernel modules, loaded, with their state machines");
+    show(&mut machine, "modprobe -a uio ublk_drv")?;
     for module in modules::WATCHED {
         show(&mut machine, &format!("insmod {}/{module}.ko", built.display()))?;
         show(
@@ -61,7 +81,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
 
     heading("a RAM disk served from user space through io_uring: every block written, read back and checked");
-    show(&mut machine, "modprobe ublk_drv")?;
     let job = serve(&mut machine, &server, &built, &["--target", "mem", "--size", "128MiB"])?;
     show(&mut machine, "lsblk -o NAME,SIZE,LOG-SEC,ROTA,TYPE /dev/ublkb0")?;
     let (read, write) = measure(&mut machine, "verify")?;
@@ -70,6 +89,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         write.operations, write.iops, read.operations, read.iops
     );
     stop(&mut machine, job)?;
+
+    heading("a file of a pool as a disk: ext4 on it, the server killed, another one goes on");
+    let path = command_line.parent().unwrap_or(Path::new("/")).display();
+    // One script: a daemon ends with the job that started it.
+    let lines: String = VOLUME.iter().map(|line| format!("echo '$ {line}'\n{line}\n")).collect();
+    let output = machine.succeed(&format!("PATH={path}:$PATH; cd /root; set -e\n{lines}"), LIMIT)?;
+    output.lines().for_each(|line| println!("  {line}"));
 
     heading("the null target: what the transport itself can do");
     let job = serve(&mut machine, &server, &built, &["--target", "null"])?;
