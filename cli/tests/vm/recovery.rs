@@ -16,6 +16,8 @@ const POOL: &str = "/mnt/disk/pool";
 /// What the 99th percentile of takeovers may take, from the kill until the device is live again, beyond what two programs
 /// take to start on this machine, which is emulated.
 const BOUND: Duration = Duration::from_secs(1);
+/// The same for a few takeovers, whose worst is no percentile, on a machine that others may load: finds hangs, not delays.
+const LOOSE_BOUND: Duration = Duration::from_secs(4);
 /// Added for a pool on a block device: a claim stands half a second, and one that was written too slowly is watched for
 /// two and a half seconds more before it counts (see `vexfs::pool::heartbeat`).
 const CLAIM: Duration = Duration::from_secs(3);
@@ -78,27 +80,27 @@ fn survives(scene: &Scene, add: &[&str], cycles: usize, bound: Duration) -> Resu
     scene.nothing_left()
 }
 
-fn file_survives(cycles: usize) -> Result<()> {
+fn file_survives(cycles: usize, bound: Duration) -> Result<()> {
     let scene = Scene::with_disk("disk")?;
     shell("truncate -s 32M /mnt/disk/file")?;
-    survives(&scene, &["/mnt/disk/file"], cycles, BOUND)
+    survives(&scene, &["/mnt/disk/file"], cycles, bound)
 }
 
-fn volume_survives(cycles: usize) -> Result<()> {
+fn volume_survives(cycles: usize, bound: Duration) -> Result<()> {
     let scene = Scene::with_disk("disk")?;
     scene.pool(POOL, "200MiB", "a", "32MiB")?;
-    survives(&scene, &[POOL, "--volume", "a"], cycles, BOUND)?;
+    survives(&scene, &[POOL, "--volume", "a"], cycles, bound)?;
     scene.check(POOL)
 }
 
 #[lab_guest::test(disks = ["disk:64"], timeout = 300)]
 fn no_application_notices_that_the_daemon_of_a_file_was_killed() -> Result<()> {
-    file_survives(10)
+    file_survives(10, LOOSE_BOUND)
 }
 
 #[lab_guest::test(disks = ["disk:256"], timeout = 300)]
 fn no_application_notices_that_the_daemon_of_a_volume_was_killed() -> Result<()> {
-    volume_survives(10)
+    volume_survives(10, LOOSE_BOUND)
 }
 
 #[lab_guest::test(disks = ["disk:256"], timeout = 300)]
@@ -107,18 +109,18 @@ fn no_application_notices_that_the_daemon_of_a_volume_on_a_device_was_killed() -
     let disk = sys::disk("disk")?;
     let disk = disk.to_str().context("a device's name is text")?;
     scene.pool(disk, "", "a", "32MiB")?;
-    survives(&scene, &[disk, "--volume", "a"], 6, BOUND + CLAIM)?;
+    survives(&scene, &[disk, "--volume", "a"], 6, LOOSE_BOUND + CLAIM)?;
     scene.check(disk)
 }
 
 #[lab_guest::test(disks = ["disk:64"], timeout = 3600, stress = true)]
 fn no_application_notices_two_hundred_kills_of_the_daemon_of_a_file() -> Result<()> {
-    file_survives(200)
+    file_survives(200, BOUND)
 }
 
 #[lab_guest::test(disks = ["disk:256"], timeout = 3600, stress = true)]
 fn no_application_notices_two_hundred_kills_of_the_daemon_of_a_volume() -> Result<()> {
-    volume_survives(200)
+    volume_survives(200, BOUND)
 }
 
 /// Unpacks a tree onto a file system on a volume while the daemon is hurt so many times; the tree is whole, and so are file
