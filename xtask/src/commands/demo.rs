@@ -93,8 +93,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     heading("a file of a pool as a disk: ext4 on it, the server killed, another one goes on");
     let path = command_line.parent().unwrap_or(Path::new("/")).display();
     // One script: a daemon ends with the job that started it.
-    let lines: String = VOLUME.iter().map(|line| format!("echo '$ {line}'\n{line}\n")).collect();
-    let output = machine.succeed(&format!("PATH={path}:$PATH; cd /root; set -e\n{lines}"), LIMIT)?;
+    let lines: Vec<_> = VOLUME.iter().map(|line| format!("echo '$ {line}'\n{line}")).collect();
+    let output = machine.succeed(
+        &format!("PATH={path}:$PATH; cd /root; set -e\n{}", lines.join("\n")),
+        LIMIT,
+    )?;
     output.lines().for_each(|line| println!("  {line}"));
 
     heading("the null target: what the transport itself can do");
