@@ -26,8 +26,10 @@ pub fn run_executable(cases: &[&Case], mut each: impl FnMut(TestResult)) -> Resu
     let Some(first) = cases.first() else { return Ok(()) };
     let mut command = Command::new(&first.executable);
     command.arg("--exact").args(cases.iter().map(|case| &case.name));
-    // Cargo runs a package's tests in the package's folder.
-    command.current_dir(&first.folder);
+    // Cargo runs a package's tests in the package's folder, and says so; what it said to this program is about another.
+    command
+        .current_dir(&first.folder)
+        .env("CARGO_MANIFEST_DIR", &first.folder);
     let start = Instant::now();
     let (output, exit) =
         run_bounded(command, EXECUTABLE_LIMIT).with_context(|| format!("running the tests of {}", first.package))?;
