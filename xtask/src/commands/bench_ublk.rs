@@ -74,7 +74,13 @@ pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Va
     machine.succeed("modprobe ublk_drv; modprobe nbd nbds_max=1 max_part=0", LIMIT)?;
     let mut prepared = None;
     let mut results = Vec::new();
+    let features = machine.succeed(&format!("{} features", programs.ours), LIMIT)?;
     for row in rows {
+        let needs = [row.ours.needs(), row.other.needs()].concat();
+        if let Some(lacking) = needs.iter().find(|need| !features.lines().any(|name| name == **need)) {
+            println!("{:6} {:44} not here: the driver lacks {lacking}", kernel.id, row.name());
+            continue;
+        }
         if prepared != Some(row.backing) {
             prepare(&mut machine, row.backing, &programs)?;
             prepared = Some(row.backing);

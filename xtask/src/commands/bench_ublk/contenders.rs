@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where everything is.
 pub(super) struct Programs {
-    ours: String,
+    pub(super) ours: String,
     /// Makes the pools.
     pub(super) cli: String,
     rublk: String,
@@ -77,6 +77,22 @@ impl Contender {
 
     pub(super) fn rublk<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
         Self::Rublk(arguments.into_iter().map(str::to_owned).collect())
+    }
+
+    /// What its options need of the driver, as `vexfs-ublkd features` calls it.
+    pub(super) fn needs(&self) -> Vec<&'static str> {
+        let options = match self {
+            Self::Ours(options) | Self::Rublk(options) => options.as_slice(),
+            Self::QemuNbd(_) => &[],
+        };
+        let need = |option: &String| match option.trim_start_matches("--") {
+            "zero-copy" => Some("AUTO_BUF_REG"),
+            "user-copy" => Some("USER_COPY"),
+            "batch" => Some("BATCH_IO"),
+            "threads" => Some("PER_IO_DAEMON"),
+            _ => None,
+        };
+        options.iter().filter_map(need).collect()
     }
 
     /// Starts it, and waits until its device is usable.
