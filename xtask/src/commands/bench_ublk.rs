@@ -74,7 +74,7 @@ pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Va
     machine.succeed("modprobe ublk_drv; modprobe nbd nbds_max=1 max_part=0", LIMIT)?;
     let mut prepared = None;
     let mut results = Vec::new();
-    let features = machine.succeed(&format!("{} features", programs.ours), LIMIT)?;
+    let features = machine.succeed(&format!("{} features", programs.cli), LIMIT)?;
     for row in rows {
         let needs = [row.ours.needs(), row.other.needs()].concat();
         if let Some(lacking) = needs.iter().find(|need| !features.lines().any(|name| name == **need)) {

@@ -79,7 +79,7 @@ impl Contender {
         Self::Rublk(arguments.into_iter().map(str::to_owned).collect())
     }
 
-    /// What its options need of the driver, as `vexfs-ublkd features` calls it.
+    /// What its options need of the driver, as `vexfs-ublk features` calls it.
     pub(super) fn needs(&self) -> Vec<&'static str> {
         let options = match self {
             Self::Ours(options) | Self::Rublk(options) => options.as_slice(),
