@@ -2,8 +2,8 @@
 
 //! `cargo xtask bench ublk`: our block devices against others that do the same, in one machine.
 //!
-//! A row is a work that two contenders do in turn, pair by pair: one is started, loaded, and stopped before the other is.
-//! Both get the same options (one queue, direct I/O) and the same backing, which is written once before the first pair.
+//! Two contenders do the same works in turn, pair by pair: one is started, does them all, and is stopped before the other
+//! is started; who comes first changes from pair to pair. A row is one of the works. Both get the same options (one queue, direct I/O) and the same backing, which is written once before the first pair.
 //! CPU is that of the serving process over the whole run, per request that the block layer counted; what kernel threads do
 //! for a contender is not in it.
 
@@ -20,8 +20,8 @@ use lab::kernel::{Kernel, modules};
 use lab::vm::{Disk, Machine, Spec};
 use serde_json::json;
 
-use self::contenders::{Contender, Programs};
-use self::rows::{Backing, Row, Work};
+use self::contenders::{Programs, Serving};
+use self::rows::{Backing, Comparison, Work};
 use super::bench::Spread;
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -52,12 +52,12 @@ struct Run {
 }
 
 pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Value>> {
-    let rows: Vec<Row> = rows::all()
+    let comparisons: Vec<Comparison> = rows::all()
         .into_iter()
-        .filter(|row| plan.only.is_empty() || plan.only.iter().any(|part| row.name().contains(part.as_str())))
+        .filter_map(|comparison| comparison.only(plan.only))
         .collect();
     ensure!(
-        !rows.is_empty(),
+        !comparisons.is_empty(),
         "no row has such a name; there are: {}",
         names().join(", ")
     );
@@ -75,17 +75,21 @@ pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Va
     let mut prepared = None;
     let mut results = Vec::new();
     let features = machine.succeed(&format!("{} features", programs.cli), LIMIT)?;
-    for row in rows {
-        let needs = [row.ours.needs(), row.other.needs()].concat();
+    for comparison in comparisons {
+        let needs = [comparison.ours.needs(), comparison.other.needs()].concat();
         if let Some(lacking) = needs.iter().find(|need| !features.lines().any(|name| name == **need)) {
-            println!("{:6} {:44} not here: the driver lacks {lacking}", kernel.id, row.name());
+            println!(
+                "{:6} {}: not here: the driver lacks {lacking}",
+                kernel.id,
+                comparison.name()
+            );
             continue;
         }
-        if prepared != Some(row.backing) {
-            prepare(&mut machine, row.backing, &programs)?;
-            prepared = Some(row.backing);
+        if prepared != Some(comparison.backing) {
+            prepare(&mut machine, comparison.backing, &programs)?;
+            prepared = Some(comparison.backing);
         }
-        results.push(measure(&mut machine, kernel, &row, plan, &programs)?);
+        results.extend(measure(&mut machine, kernel, &comparison, plan, &programs)?);
     }
     machine.shut_down()?;
     Ok(results)
@@ -93,40 +97,70 @@ pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Va
 
 /// The names of all rows.
 fn names() -> Vec<String> {
-    let names: BTreeSet<_> = rows::all().iter().map(Row::name).collect();
+    let names: BTreeSet<_> = rows::all().iter().flat_map(Comparison::names).collect();
     names.into_iter().collect()
+}
+
+/// What both did at one work, pair by pair.
+#[derive(Default)]
+struct Runs {
+    ours: Vec<Run>,
+    others: Vec<Run>,
 }
 
 fn measure(
     machine: &mut Machine,
     kernel: &Kernel,
-    row: &Row,
+    comparison: &Comparison,
     plan: &Plan<'_>,
     programs: &Programs,
-) -> Result<serde_json::Value> {
-    let (mut ours, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+) -> Result<Vec<serde_json::Value>> {
+    let mut all: Vec<Runs> = comparison.works.iter().map(|_| Runs::default()).collect();
     for pair in 1..=plan.pairs {
-        let name = row.name();
-        let of = |which: &str| format!("{name}, pair {pair}, {which}");
-        let mine = load(machine, &row.ours, row.work, plan.seconds, programs).with_context(|| of("ours"))?;
-        let other = load(machine, &row.other, row.work, plan.seconds, programs).with_context(|| of(row.against))?;
-        ratios.push(mine.rate / other.rate);
-        ours.push(mine);
-        others.push(other);
+        let mut sides = [(&comparison.ours, true), (&comparison.other, false)];
+        if pair % 2 == 0 {
+            sides.reverse();
+        }
+        for (contender, is_ours) in sides {
+            let serving = contender.start(machine, programs)?;
+            for ((work, _), runs) in comparison.works.iter().zip(&mut all) {
+                let run = load(machine, &serving, *work, plan.seconds)
+                    .with_context(|| format!("{}, pair {pair}, ours: {is_ours}", comparison.row(*work)))?;
+                let side = if is_ours { &mut runs.ours } else { &mut runs.others };
+                side.push(run);
+            }
+            contender.stop(machine, serving, programs)?;
+        }
     }
+    let rows = comparison.works.iter().zip(&all);
+    rows.map(|(&(work, bar), runs)| report(kernel, comparison, (work, bar), runs))
+        .collect()
+}
+
+fn report(
+    kernel: &Kernel,
+    comparison: &Comparison,
+    (work, bar): (Work, f64),
+    runs: &Runs,
+) -> Result<serde_json::Value> {
     let spread = |runs: &[Run], of: fn(&Run) -> f64| Spread::of(runs.iter().map(of).collect());
-    let ratio = Spread::of(ratios)?;
+    let Runs { ours, others } = runs;
+    let ratio = Spread::of(
+        ours.iter()
+            .zip(others)
+            .map(|(ours, other)| ours.rate / other.rate)
+            .collect(),
+    )?;
+    let row = comparison.row(work);
     println!(
-        "{:6} {:44} ratio {ratio} (bar {:.2}); IOPS {} and {}; CPU {} and {} µs; p50 {} and {} µs",
+        "{:6} {row:44} ratio {ratio} (bar {bar:.2}); IOPS {} and {}; CPU {} and {} µs; p50 {} and {} µs",
         kernel.id,
-        row.name(),
-        row.bar,
-        spread(&ours, |run| run.rate)?,
-        spread(&others, |run| run.rate)?,
-        spread(&ours, |run| run.cpu)?.short(),
-        spread(&others, |run| run.cpu)?.short(),
-        spread(&ours, |run| run.p50)?.short(),
-        spread(&others, |run| run.p50)?.short(),
+        spread(ours, |run| run.rate)?,
+        spread(others, |run| run.rate)?,
+        spread(ours, |run| run.cpu)?.short(),
+        spread(others, |run| run.cpu)?.short(),
+        spread(ours, |run| run.p50)?.short(),
+        spread(others, |run| run.p50)?.short(),
     );
     let side = |runs: &[Run]| -> Result<serde_json::Value> {
         Ok(json!({
@@ -135,14 +169,13 @@ fn measure(
         }))
     };
     Ok(json!({
-        "kernel": kernel.release, "row": row.name(), "bar": row.bar, "ratio": ratio.json(),
-        "ours": side(&ours)?, "against": row.against, "other": side(&others)?,
+        "kernel": kernel.release, "row": row, "bar": bar, "ratio": ratio.json(),
+        "ours": side(ours)?, "against": comparison.against, "other": side(others)?,
     }))
 }
 
-/// Starts a contender, lets fio at its device, and stops it.
-fn load(machine: &mut Machine, contender: &Contender, work: Work, seconds: u32, programs: &Programs) -> Result<Run> {
-    let serving = contender.start(machine, programs)?;
+/// Lets fio at the device of a contender that serves.
+fn load(machine: &mut Machine, serving: &Serving, work: Work, seconds: u32) -> Result<Run> {
     let device = serving.device.trim_start_matches("/dev/");
     // What the server has used, in ticks, and what the block layer has counted, each before and after.
     let numbers = format!(
@@ -151,12 +184,10 @@ fn load(machine: &mut Machine, contender: &Contender, work: Work, seconds: u32, 
     );
     let script = format!(
         "cd /tmp; {numbers}; fio --name=load --filename={} --ioengine=io_uring --direct=1 --time_based --runtime={seconds} \
-         --ramp_time=1 --norandommap --rw={} --bs={} --iodepth={} --output-format=json > load.json; {numbers}; cat load.json",
+         --ramp_time=300ms --norandommap --rw={} --bs={} --iodepth={} --output-format=json > load.json; {numbers}; cat load.json",
         serving.device, work.pattern, work.block, work.depth
     );
-    let output = machine.succeed(&script, LIMIT);
-    contender.stop(machine, serving, programs)?;
-    let output = output?;
+    let output = machine.succeed(&script, LIMIT)?;
     let mut lines = output.lines();
     let mut number = || -> Result<f64> {
         let line = lines.next().context("the counters are missing")?;

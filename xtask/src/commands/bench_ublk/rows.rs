@@ -27,22 +27,37 @@ pub(super) struct Work {
     pub(super) depth: u32,
 }
 
-/// One comparison.
-pub(super) struct Row {
+/// Two contenders, and what both do.
+pub(super) struct Comparison {
     what: &'static str,
     pub(super) against: &'static str,
     pub(super) ours: Contender,
     pub(super) other: Contender,
     pub(super) backing: Backing,
-    pub(super) work: Work,
-    /// The ratio that is good enough.
-    pub(super) bar: f64,
+    /// Each with the ratio that is good enough.
+    pub(super) works: Vec<(Work, f64)>,
 }
 
-impl Row {
+impl Comparison {
     pub(super) fn name(&self) -> String {
-        let Work { pattern, block, depth } = self.work;
-        format!("{} against {}: {pattern} {block} QD{depth}", self.what, self.against)
+        format!("{} against {}", self.what, self.against)
+    }
+
+    /// The name of a row.
+    pub(super) fn row(&self, Work { pattern, block, depth }: Work) -> String {
+        format!("{}: {pattern} {block} QD{depth}", self.name())
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.works.iter().map(|&(work, _)| self.row(work)).collect()
+    }
+
+    /// With those rows alone whose names contain one of the parts, if there are parts; none if no row does.
+    pub(super) fn only(mut self, parts: &[String]) -> Option<Self> {
+        let works = std::mem::take(&mut self.works);
+        let is_wanted = |work| parts.is_empty() || parts.iter().any(|part| self.row(work).contains(part.as_str()));
+        let works: Vec<_> = works.into_iter().filter(|&(work, _)| is_wanted(work)).collect();
+        (!works.is_empty()).then_some(Self { works, ..self })
     }
 }
 
@@ -52,7 +67,7 @@ pub(super) fn volume() -> Contender {
 }
 
 /// All of them, those with the same backing together.
-pub(super) fn all() -> Vec<Row> {
+pub(super) fn all() -> Vec<Comparison> {
     let mut rows = transport();
     rows.extend(files());
     rows
@@ -80,22 +95,25 @@ const SINGLE: [Work; 4] = [
 /// Names of two sides, and the sides.
 type Pair<'a> = ((&'static str, &'a Contender), (&'static str, &'a Contender));
 
-fn compare(backing: Backing, ((what, ours), (against, other)): Pair<'_>, works: &[Work], bar: f64) -> Vec<Row> {
-    let row = |&work: &Work| Row {
+fn compare(backing: Backing, ((what, ours), (against, other)): Pair<'_>, works: &[(Work, f64)]) -> Comparison {
+    Comparison {
         what,
         against,
         ours: ours.clone(),
         other: other.clone(),
         backing,
-        work,
-        bar,
-    };
-    works.iter().map(row).collect()
+        works: works.to_vec(),
+    }
+}
+
+/// All with the same bar.
+fn each(works: &[Work], bar: f64) -> Vec<(Work, f64)> {
+    works.iter().map(|&work| (work, bar)).collect()
 }
 
 /// What does not touch a disk.
-fn transport() -> Vec<Row> {
-    let works = [work("randread", "4k", 1), DEEP[0], DEEP[1], DEEP[2]];
+fn transport() -> Vec<Comparison> {
+    let works = each(&[DEEP, SINGLE].concat(), 1.0);
     let null = |more: &[&'static str]| {
         let options = ["--target", "null", "--size", "250GiB"];
         Contender::ours(options.iter().chain(more).copied())
@@ -119,58 +137,54 @@ fn transport() -> Vec<Row> {
     ];
     let mut all: Vec<_> = rows
         .into_iter()
-        .flat_map(|pair| compare(Backing::Nothing, pair, &works, 1.0))
+        .map(|pair| compare(Backing::Nothing, pair, &works))
         .collect();
     let memory = (("mem-user-copy", &mem("user-copy")), ("mem-copy", &mem("copy")));
-    all.extend(compare(Backing::Nothing, memory, &DEEP, 1.0));
+    all.push(compare(Backing::Nothing, memory, &each(&DEEP, 1.0)));
     all
 }
 
 /// What has its bytes on a disk.
-fn files() -> Vec<Row> {
+fn files() -> Vec<Comparison> {
     let looped = |path: &str, more: &[&'static str]| {
         let options = ["--target", "loop", path];
         Contender::ours(options.iter().chain(more).copied())
     };
     let rublk =
         |path: &str, more: &[&'static str]| Contender::rublk(["loop", "--file", path].iter().chain(more).copied());
-    let both = [DEEP, SINGLE].concat();
+    let both = each(&[DEEP, SINGLE].concat(), 1.0);
     let disk = format!("/dev/disk/{}", super::DISK);
     let sides = (("loop-disk", &looped(&disk, &[])), ("rublk", &rublk(&disk, &[])));
-    let mut all = compare(Backing::Disk, sides, &both, 1.0);
+    let mut all = vec![compare(Backing::Disk, sides, &both)];
     let (ours, copied) = (looped(FILE, &[]), looped(FILE, &["--transfer", "copy"]));
     let (theirs, nbd) = (rublk(FILE, &[]), Contender::QemuNbd(FILE.to_owned()));
     let volume = volume();
-    let rows: [(Pair<'_>, &[Work], f64); 9] = [
-        ((("loop-file", &ours), ("rublk", &theirs)), &both, 1.0),
+    let [reads, writes, sequential @ ..] = DEEP;
+    let checked = [each(&[writes], 0.9), each(&[&[reads], &sequential[..]].concat(), 0.95)].concat();
+    let triple = each(&DEEP, 3.0);
+    let rows: [(Pair<'_>, &[(Work, f64)]); 8] = [
+        ((("loop-file", &ours), ("rublk", &theirs)), &both),
         (
             (
-                ("loop-file-zero-copy", &ours),
+                ("loop-file-zero-copy", &looped(FILE, &["--transfer", "zero-copy"])),
                 ("rublk", &rublk(FILE, &["--zero-copy"])),
             ),
             &both,
-            1.0,
         ),
-        ((("loop-copy", &copied), ("rublk", &theirs)), &both, 1.0),
+        ((("loop-copy", &copied), ("rublk", &theirs)), &both),
         // Our own ways among themselves.
-        ((("loop", &ours), ("loop-copy", &copied)), &both, 1.0),
+        ((("loop", &ours), ("loop-copy", &copied)), &both),
         (
             (("loop-batch", &looped(FILE, &["--batch", "yes"])), ("loop", &ours)),
             &both,
-            1.0,
         ),
-        ((("volume", &volume), ("loop", &ours)), &DEEP[1..2], 0.9),
-        (
-            (("volume", &volume), ("loop", &ours)),
-            &[DEEP[0], DEEP[2], DEEP[3]],
-            0.95,
-        ),
-        ((("loop-file", &ours), ("qemu-nbd", &nbd)), &DEEP, 3.0),
-        ((("volume", &volume), ("qemu-nbd", &nbd)), &DEEP, 3.0),
+        ((("volume", &volume), ("loop", &ours)), &checked),
+        ((("loop-file", &ours), ("qemu-nbd", &nbd)), &triple),
+        ((("volume", &volume), ("qemu-nbd", &nbd)), &triple),
     ];
     all.extend(
         rows.into_iter()
-            .flat_map(|(pair, works, bar)| compare(Backing::File, pair, works, bar)),
+            .map(|(pair, works)| compare(Backing::File, pair, works)),
     );
     all
 }
