@@ -142,16 +142,16 @@ impl QueueMetrics {
         }
     }
 
-    /// Its answer goes out after this time.
+    /// So many answers go out after this time.
     #[expect(clippy::indexing_slicing, reason = "an array with a place for each")]
-    pub(crate) fn took(&self, operation: Operation, time: Duration) {
-        self.times[operation as usize].record(time);
+    pub(crate) fn took(&self, operation: Operation, time: Duration, count: u64) {
+        self.times[operation as usize].record_alone(time, count);
     }
 
     /// A part of it has ended.
     #[expect(clippy::indexing_slicing, reason = "an array with a place for each")]
     pub(crate) fn stage_took(&self, stage: Stage, time: Duration) {
-        self.stages[stage as usize].record(time);
+        self.stages[stage as usize].record_alone(time, 1);
     }
 
     fn snapshot(&self) -> QueueSnapshot {
@@ -338,7 +338,7 @@ mod tests {
             let queue = Arc::new(QueueMetrics::new(number));
             queue.begins();
             queue.ends(Operation::Flush, 0);
-            queue.took(Operation::Flush, Duration::from_micros(5));
+            queue.took(Operation::Flush, Duration::from_micros(5), 1);
             queue.stage_took(Stage::Plan, Duration::from_micros(1));
             device.add(queue);
         }

@@ -154,6 +154,37 @@ fn a_stopped_daemon_keeps_nobody_from_deleting_its_device() -> Result<()> {
     scene.check(POOL)
 }
 
+#[lab_guest::test(disks = ["disk:128"], timeout = 180)]
+fn of_two_who_add_the_same_volume_at_once_one_gets_it() -> Result<()> {
+    let scene = Scene::with_disk("disk")?;
+    scene.pool("/mnt/disk/pool", "100MiB", "a", "8MiB")?;
+    scene.ok(&["volume", "create", "/mnt/disk/pool", "b", "--size", "8MiB"])?;
+    // The daemon is there already: both ask it at the same time.
+    let other = scene.add(&["/mnt/disk/pool", "--volume", "b"])?;
+    for round in 0..5 {
+        let add = || {
+            let mut command = scene.command(&["add", "--log-file", LOG, "/mnt/disk/pool", "--volume", "a"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        };
+        let outputs = [add()?, add()?].map(std::process::Child::wait_with_output);
+        let [one, two] = outputs;
+        let (winner, loser) = match (one?, two?) {
+            (one, two) if one.status.success() => (one, two),
+            (one, two) => (two, one),
+        };
+        let text = String::from_utf8_lossy(&loser.stderr).into_owned();
+        ensure!(
+            winner.status.success() && loser.status.code() == Some(1),
+            "round {round}: {winner:?} and {loser:?}"
+        );
+        ensure!(text.contains("already") || text.contains("somebody else"), "{text:?}");
+        let device = String::from_utf8(winner.stdout)?;
+        scene.ok(&["del", device.trim()])?;
+    }
+    scene.ok(&["del", &other])?;
+    scene.nothing_left()
+}
+
 #[lab_guest::test(timeout = 300)]
 fn sixteen_devices_at_once_are_added_and_deleted_side_by_side() -> Result<()> {
     let scene = Scene::new()?;

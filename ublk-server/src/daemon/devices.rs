@@ -4,7 +4,7 @@
 //!
 //! # Contract
 //!
-//! - What stands behind a device serves one device only; a second is refused.
+//! - What stands behind a device serves one device only; a second is refused, also while the first is being made.
 //! - A device has a [record](super::record) from before it can be used until it is gone. Devices that are left to another
 //!   process keep theirs.
 //! - Once [`Devices::end`] or [`Devices::release_all`] has begun, nothing is added any more.
@@ -71,7 +71,33 @@ pub(super) struct Devices {
 #[derive(Default)]
 struct Entries {
     by_id: BTreeMap<u32, Entry>,
+    /// What devices are being made of at this moment.
+    claimed: Vec<TargetSpec>,
     ending: bool,
+}
+
+/// Keeps others from making a device of the same thing.
+struct Claim<'a> {
+    devices: &'a Devices,
+    target: TargetSpec,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.devices.entries.lock();
+        if let Some(place) = entries.claimed.iter().position(|claimed| *claimed == self.target) {
+            entries.claimed.swap_remove(place);
+        }
+    }
+}
+
+/// Whether one thing cannot stand behind two devices with these targets. A daemon has one backing, so one loop target.
+fn collide(one: &TargetSpec, other: &TargetSpec) -> bool {
+    match (one, other) {
+        (TargetSpec::Loop { .. }, TargetSpec::Loop { .. }) => true,
+        (TargetSpec::Mem(_) | TargetSpec::Null(_), _) => false,
+        _ => one == other,
+    }
 }
 
 impl Devices {
@@ -102,28 +128,43 @@ impl Devices {
 
     /// The device of a target, if there is one.
     pub(super) fn of_target(&self, target: &TargetSpec) -> Option<DeviceFacts> {
-        let is_in_memory = matches!(target, TargetSpec::Mem(_) | TargetSpec::Null(_));
-        let same = |other: &TargetSpec| match (target, other) {
-            (TargetSpec::Loop { .. }, TargetSpec::Loop { .. }) => true,
-            _ => target == other,
+        let entries = self.entries.lock();
+        let mut entries = entries.by_id.values();
+        let found = entries.find(|entry| collide(target, &entry.facts.spec.target));
+        found.map(|entry| entry.facts.clone())
+    }
+
+    /// For as long as a device is made of a target.
+    fn claim(&self, target: &TargetSpec) -> Result<Claim<'_>, Refusal> {
+        let name = || match target {
+            TargetSpec::Volume { path } => path.clone(),
+            _ => self.backing.name(),
         };
-        self.facts()
-            .into_iter()
-            .find(|facts| !is_in_memory && same(&facts.spec.target))
+        let mut entries = self.entries.lock();
+        if entries.ending {
+            return Err(ending());
+        }
+        let mut made = entries.by_id.values();
+        if let Some(entry) = made.find(|entry| collide(target, &entry.facts.spec.target)) {
+            let path = &entry.facts.path;
+            return Err(Refusal::new(409, format!("{} is {path} already", name())));
+        }
+        if entries.claimed.iter().any(|claimed| collide(target, claimed)) {
+            return Err(Refusal::new(
+                409,
+                format!("somebody else is making a device of {} at this moment", name()),
+            ));
+        }
+        entries.claimed.push(target.clone());
+        Ok(Claim {
+            devices: self,
+            target: target.clone(),
+        })
     }
 
     /// Makes a device, and returns when it can be used.
     pub(super) fn add(&self, spec: &Spec) -> Result<DeviceFacts, Refusal> {
-        if self.entries.lock().ending {
-            return Err(ending());
-        }
-        if let Some(facts) = self.of_target(&spec.target) {
-            let what = match &spec.target {
-                TargetSpec::Volume { path } => path.clone(),
-                _ => self.backing.name(),
-            };
-            return Err(Refusal::new(409, format!("{what} is {} already", facts.path)));
-        }
+        let _claim = self.claim(&spec.target)?;
         let behind = self.opened.target(&spec.target).map_err(|error| refused(&error))?;
         let (backing, socket, records) = (self.backing.clone(), self.socket.clone(), self.records.clone());
         let (target, wanted) = (behind.clone(), spec.clone());
@@ -190,6 +231,7 @@ impl Devices {
         if survey.state == State::Dead {
             return Err(Error::NotRecoverable(id).to_string());
         }
+        let _claim = self.claim(&record.spec.target).map_err(|refusal| refusal.message)?;
         let orphan = Orphan::find(id).map_err(|error| error.to_string())?;
         let behind = self
             .opened

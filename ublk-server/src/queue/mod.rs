@@ -260,8 +260,8 @@ struct Queue<'a, T> {
     handling: Cell<usize>,
     /// Whether new requests are left to another server.
     leaving: Cell<bool>,
-    /// Requests answered in this turn.
-    answered: RefCell<Vec<(Operation, Instant)>>,
+    /// Requests answered in this turn: what, since when, and how many in a row.
+    answered: RefCell<Vec<(Operation, Instant, u64)>>,
 }
 
 impl<T: Target> Queue<'_, T> {
@@ -346,8 +346,17 @@ impl<T: Target> Queue<'_, T> {
             return;
         }
         let now = Instant::now();
-        for (operation, began) in answered.drain(..) {
-            self.meter.took(operation, now.saturating_duration_since(began));
+        for (operation, began, count) in answered.drain(..) {
+            self.meter.took(operation, now.saturating_duration_since(began), count);
+        }
+    }
+
+    /// Most requests of a turn came in one turn, too.
+    fn note_answer(&self, operation: Operation, began: Instant) {
+        let mut answered = self.answered.borrow_mut();
+        match answered.last_mut() {
+            Some((same, since, count)) if (*same, *since) == (operation, began) => *count += 1,
+            _ => answered.push((operation, began, 1)),
         }
     }
 
@@ -385,7 +394,7 @@ impl<T: Target> Queue<'_, T> {
             }
             let result = completion(&desc, outcome);
             self.meter.ends(operation, result);
-            self.answered.borrow_mut().push((operation, began));
+            self.note_answer(operation, began);
             self.handling.set(self.handling.get() - 1);
             answer = Some(result);
         }

@@ -139,7 +139,7 @@ impl Journal {
         if !wrapped.is_empty() {
             self.disk.write(self.region.start.byte_at(), wrapped)?;
         }
-        self.write_times.record_alone(begin.elapsed());
+        self.write_times.record_alone(begin.elapsed(), 1);
         self.head += self.batch.len() as u64;
         self.chain = crc;
         self.written = self.newest;

@@ -27,7 +27,7 @@ fn figure(what: &str, mut call: impl FnMut(u64)) {
 #[ignore = "prints figures instead of checking anything"]
 fn recording() {
     let (histogram, counter) = (Histogram::default(), Counter::default());
-    let mut alone = Histogram::default();
+    let alone = Histogram::default();
     let family = Family::new("test_operation_seconds", ["read", "write"]);
     figure("nothing", |ns| {
         black_box(ns);
@@ -35,7 +35,7 @@ fn recording() {
     figure("Counter::add", |ns| counter.add(ns));
     figure("Histogram::record", |ns| histogram.record(Duration::from_nanos(ns)));
     figure("Histogram::record_alone", |ns| {
-        alone.record_alone(Duration::from_nanos(ns));
+        alone.record_alone(Duration::from_nanos(ns), 1);
     });
     figure("Family::record", |ns| {
         family.record(usize::from(ns & 1 == 1), Duration::from_nanos(ns), false);
