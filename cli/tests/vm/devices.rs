@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lab_guest::sys;
 
-use crate::scene::{Load, Scene, daemon, daemons, shell, signal};
+use crate::scene::{LOG, Load, Scene, daemon, daemons, shell, signal};
 
 const POOL: &str = "/mnt/disk/pool";
 
@@ -157,13 +157,13 @@ fn a_stopped_daemon_keeps_nobody_from_deleting_its_device() -> Result<()> {
 #[lab_guest::test(disks = ["disk:128"], timeout = 180)]
 fn of_two_who_add_the_same_volume_at_once_one_gets_it() -> Result<()> {
     let scene = Scene::with_disk("disk")?;
-    scene.pool("/mnt/disk/pool", "100MiB", "a", "8MiB")?;
-    scene.ok(&["volume", "create", "/mnt/disk/pool", "b", "--size", "8MiB"])?;
+    scene.pool(POOL, "100MiB", "a", "8MiB")?;
+    scene.ok(&["volume", "create", POOL, "b", "--size", "8MiB"])?;
     // The daemon is there already: both ask it at the same time.
-    let other = scene.add(&["/mnt/disk/pool", "--volume", "b"])?;
+    let other = scene.add(&[POOL, "--volume", "b"])?;
     for round in 0..5 {
         let add = || {
-            let mut command = scene.command(&["add", "--log-file", LOG, "/mnt/disk/pool", "--volume", "a"]);
+            let mut command = scene.command(&["add", "--log-file", LOG, POOL, "--volume", "a"]);
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
         };
         let outputs = [add()?, add()?].map(std::process::Child::wait_with_output);
