@@ -45,6 +45,9 @@ enum Action {
         /// Promise it all its space now: writes then never fail for lack of it
         #[arg(long)]
         preallocate: bool,
+        /// Keep no checksums of its data: large requests cost less, and damage of the disk is not noticed
+        #[arg(long)]
+        no_checksums: bool,
     },
     /// Give a volume another size; its device follows where the driver can
     Resize {
@@ -80,12 +83,14 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
             name,
             size,
             preallocate,
+            no_checksums,
         } => {
             let path = volumes::path_of(name);
             let create = Create {
                 path,
                 bytes: size.0,
                 preallocate: *preallocate,
+                unchecked: *no_checksums,
             };
             (pool, Request::Create(create))
         }

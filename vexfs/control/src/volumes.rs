@@ -20,8 +20,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vexfs::error::{Errno, Error};
-use vexfs::fs::record::Kind;
-use vexfs::fs::{Attributes, Fs, NewFile, Preallocation};
+use vexfs::fs::record::{FileFlags, Kind};
+use vexfs::fs::{Attributes, Fs, NewFile, Preallocation, SetAttributes};
 use vexfs::units::{BLOCK_SIZE, Ino};
 
 use crate::engine::{now, refusal};
@@ -57,6 +57,9 @@ pub struct Create {
     pub bytes: u64,
     /// Whether all its space is promised to it now, so that writes never fail for lack of space.
     pub preallocate: bool,
+    /// Whether no checksums are kept of its data.
+    #[serde(default)]
+    pub unchecked: bool,
 }
 
 /// Another size.
@@ -155,7 +158,17 @@ fn create(fs: &Fs, create: &Create) -> Result<Done, Refusal> {
         ..new_file(Kind::File, 0o600)
     };
     let file = fs.create(parent.ino, name.as_bytes(), &made).map_err(failed)?;
-    let mut sized = fs.truncate(file.ino, create.bytes, now());
+    let mut sized = Ok(());
+    if create.unchecked {
+        // Before there is data: what was written with checksums keeps them.
+        let bare = SetAttributes {
+            flags: Some(FileFlags::NO_CHECKSUM),
+            now: now(),
+            ..SetAttributes::default()
+        };
+        sized = fs.set_attributes(file.ino, &bare).map(drop);
+    }
+    sized = sized.and_then(|()| fs.truncate(file.ino, create.bytes, now()));
     if create.preallocate {
         let promise = Preallocation::Allocate { keep_size: true };
         sized = sized.and_then(|()| fs.preallocate(file.ino, promise, 0, create.bytes, now()));
@@ -224,13 +237,14 @@ fn list(fs: &Fs) -> Result<Value, Refusal> {
             found.inode.size,
             found.sectors() * 512,
             promised(fs, entry.ino).map_err(failed)?,
+            !found.inode.flags.has(FileFlags::NO_CHECKSUM),
         ));
     }
     volumes.sort();
     let volumes: Vec<Value> = volumes
         .into_iter()
-        .map(|(path, bytes, stored, promised)| {
-            json!({ "path": path, "bytes": bytes, "stored": stored, "promised": promised })
+        .map(|(path, bytes, stored, promised, checksums)| {
+            json!({ "path": path, "bytes": bytes, "stored": stored, "promised": promised, "checksums": checksums })
         })
         .collect();
     Ok(json!({ "volumes": volumes }))
@@ -285,6 +299,7 @@ mod tests {
             path,
             bytes,
             preallocate,
+            unchecked: name == "bare",
         };
         carry_out(fs, &Request::Create(create)).map(|done| done.answer)
     }
@@ -299,18 +314,20 @@ mod tests {
         assert_eq!(made(&fs, "a", 1 << 30, false).unwrap()["path"], "/volumes/a");
         made(&fs, "b", 1 << 20, true).unwrap();
         made(&fs, "/elsewhere", 4096, false).unwrap();
+        made(&fs, "bare", 4096, false).unwrap();
         let list = carry_out(&fs, &Request::List {}).unwrap().answer;
         let names: Vec<_> = list["volumes"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|one| (&one["path"], &one["promised"]))
+            .map(|one| (&one["path"], &one["promised"], &one["checksums"]))
             .collect();
         assert_eq!(
             names,
             [
-                (&json!("/volumes/a"), &json!(0)),
-                (&json!("/volumes/b"), &json!(1 << 20))
+                (&json!("/volumes/a"), &json!(0), &json!(true)),
+                (&json!("/volumes/b"), &json!(1 << 20), &json!(true)),
+                (&json!("/volumes/bare"), &json!(0), &json!(false))
             ]
         );
 

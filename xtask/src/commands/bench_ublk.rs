@@ -71,7 +71,10 @@ pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Va
         disks: vec![Disk::create(&directory, DISK, DISK_MIB)?],
         ..Spec::new(kernel, directory)
     })?;
-    machine.succeed("modprobe ublk_drv; modprobe nbd nbds_max=1 max_part=0", LIMIT)?;
+    machine.succeed(
+        "mkdir -p /run/lock && modprobe ublk_drv && modprobe nbd nbds_max=1 max_part=0",
+        LIMIT,
+    )?;
     let mut prepared = None;
     let mut results = Vec::new();
     let features = machine.succeed(&format!("{} features", programs.cli), LIMIT)?;
@@ -227,30 +230,30 @@ fn prepare(machine: &mut Machine, backing: Backing, programs: &Programs) -> Resu
         }
         Backing::File => {
             let script = format!(
-                "mkfs.ext4 -q -F {disk}; mount {disk} /mnt; \
-                 dd if=/dev/urandom of={file} bs=1M count={size} oflag=direct; \
-                 truncate -s {size}M /tmp/sparse; truncate -s {pool_size}M {pool}; \
-                 {cli} mkfs {pool}; {cli} cp /tmp/sparse {pool}:{volume}; sync",
+                "mkfs.ext4 -q -F {disk} && mount {disk} /mnt && \
+                 dd if=/dev/urandom of={file} bs=1M count={size} oflag=direct && {cli} mkfs --size {pool_size}MiB {pool} && \
+                 {cli} volume create {pool} {volume} --size {size}MiB && \
+                 {cli} volume create {pool} {bare} --size {size}MiB --no-checksums",
                 file = rows::FILE,
                 size = rows::SIZE_MIB,
                 pool = rows::POOL,
-                pool_size = rows::SIZE_MIB * 3,
+                pool_size = rows::SIZE_MIB * 5,
                 volume = rows::VOLUME,
+                bare = rows::BARE,
                 cli = programs.cli,
             );
             machine.succeed(&script, LIMIT)?;
-            // The volume's blocks are its own from the first write on.
-            let serving = rows::volume().start(machine, programs)?;
-            let written = machine.succeed(
-                &format!(
-                    "dd if=/dev/urandom of={} bs=1M count={} oflag=direct",
-                    serving.device,
-                    rows::SIZE_MIB
-                ),
-                LIMIT,
-            );
-            rows::volume().stop(machine, serving, programs)?;
-            written?;
+            for volume in [rows::VOLUME, rows::BARE].map(rows::volume) {
+                // A volume's blocks are its own from the first write on.
+                let serving = volume.start(machine, programs)?;
+                let (device, size) = (&serving.device, rows::SIZE_MIB);
+                let written = machine.succeed(
+                    &format!("dd if=/dev/urandom of={device} bs=1M count={size} oflag=direct"),
+                    LIMIT,
+                );
+                volume.stop(machine, serving, programs)?;
+                written?;
+            }
         }
     }
     Ok(())
