@@ -434,3 +434,27 @@ fn every_metric_has_its_unit_in_its_name() {
         }
     }
 }
+
+#[test]
+fn the_disk_is_told_of_free_space_when_there_is_time_and_not_of_what_is_used_again() {
+    let fs = mount(&disk());
+    let ino = fs.create(Ino::ROOT, b"file", &FILE).unwrap().ino;
+    let content = vec![7; 8 << 20];
+    // Every turn replaces all blocks; those of the turn before become free.
+    for _ in 0..8 {
+        fs.write(ino, 0, &content, NOW).unwrap();
+        fs.flush().unwrap();
+        fs.checkpoint().unwrap();
+    }
+    assert_eq!(
+        measure(&fs).flush.discarded_bytes,
+        0,
+        "nobody waits for the disk to hear it"
+    );
+    fs.unlink(Ino::ROOT, b"file", NOW).unwrap();
+    fs.checkpoint().unwrap();
+    let ended = fs.clone();
+    fs.close().unwrap();
+    let told = measure(&ended).flush.discarded_bytes;
+    assert!((8 << 20..64 << 20).contains(&told), "{told}");
+}

@@ -277,7 +277,7 @@ impl Shared {
         }
         // The superblock says on disk what is durable: the same as a batch that says so.
         let free = core.state.space.withdraw_durable(durable);
-        self.reuse(core, free);
+        Self::reuse(core, free);
         Ok(())
     }
 }
@@ -332,21 +332,25 @@ fn run(worker: &Weak<Shared>) {
         if core.stopping {
             return;
         }
-        if !core.wants_checkpoint() && !rest.is_worth_a_checkpoint(&core) {
+        rest.look(&core);
+        if core.wants_checkpoint() || rest.is_worth_a_checkpoint(&core) {
+            drop(core);
+            // What went wrong is logged where it did, and the pool's mode says so.
+            drop(shared.checkpoint());
+        } else if rest.is_time_to_trim(&core) {
+            drop(core);
+            shared.trim(|core| core.stopping || core.journal.written() != rest.newest);
+        } else {
             let timed_out = !core.wants_sync() && shared.wanted.wait_for(&mut core, FLUSH_INTERVAL).timed_out();
             if timed_out || core.wants_sync() {
                 flush_old(&shared, core);
             }
-            continue;
         }
-        drop(core);
-        // What went wrong is logged where it did, and the pool's mode says so.
-        drop(shared.checkpoint());
     }
 }
 
 /// Since when nothing has changed. What the journal holds then goes into the tables: room that is kept for that comes back,
-/// and the next opening has nothing to replay.
+/// and the next opening has nothing to replay. The disk is told what became free.
 #[derive(Default)]
 struct Rest {
     newest: Seq,
@@ -354,14 +358,23 @@ struct Rest {
 }
 
 impl Rest {
-    fn is_worth_a_checkpoint(&mut self, core: &Core) -> bool {
+    fn look(&mut self, core: &Core) {
         let newest = core.journal.written();
         if self.newest != newest || self.since.is_none() {
             (self.newest, self.since) = (newest, Some(Instant::now()));
         }
-        core.mode == Mode::Writable
-            && core.journal.used() > 0
-            && self.since.is_some_and(|since| since.elapsed() >= REST)
+    }
+
+    fn is_long(&self, core: &Core) -> bool {
+        core.mode == Mode::Writable && self.since.is_some_and(|since| since.elapsed() >= REST)
+    }
+
+    fn is_worth_a_checkpoint(&self, core: &Core) -> bool {
+        self.is_long(core) && core.journal.used() > 0
+    }
+
+    fn is_time_to_trim(&self, core: &Core) -> bool {
+        self.is_long(core) && !core.freed.is_empty()
     }
 }
 

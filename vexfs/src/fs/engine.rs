@@ -30,6 +30,7 @@ use super::apply::apply;
 use super::checkpoint::Checkpointer;
 use super::op::Op;
 use super::state::State;
+use super::trim::Freed;
 
 /// An open pool. Cheap to clone; the last clone that goes takes the background thread along, and leaves the pool as a
 /// crash of the process would: nothing answered is lost. [`Fs::close`] leaves it clean.
@@ -66,6 +67,8 @@ pub(super) struct Core {
     pub(super) newest_bare: Seq,
     /// Blocks written since the last sync began: what recovery may have to compare with checksums.
     pub(super) unsynced_blocks: u64,
+    /// What the disk has to be told of when there is time.
+    pub(super) freed: Freed,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
     /// The last clone of the handle is going.
@@ -111,9 +114,6 @@ const RECORD_BYTES: u64 = 440;
 
 /// 256 MiB: a second's work for recovery on a slow disk.
 const UNSYNCED_BLOCKS: u64 = 65_536;
-
-/// Shorter runs are not discarded: telling the device would cost more than it gains.
-const DISCARD_BLOCKS: u32 = 64;
 
 /// No transaction takes more of the journal: the largest sets an extended attribute, the next names the blocks and checksums
 /// of a piece of a write.
@@ -558,32 +558,8 @@ impl Shared {
         core.vouched = core.vouched.max(told);
         // The batch that told so is durable too now: what was freed before may be used again.
         let free = core.state.space.withdraw_durable(told);
-        self.reuse(core, free);
+        Self::reuse(core, free);
         Ok(written)
-    }
-
-    /// Blocks that were withdrawn from waiting become free, the long runs after the device was told.
-    pub(super) fn reuse(&self, mut core: MutexGuard<'_, Core>, free: Vec<Run>) {
-        let (long, short): (Vec<_>, Vec<_>) = free.into_iter().partition(|run| run.count >= DISCARD_BLOCKS);
-        for run in short {
-            core.state.space.give_back(run);
-        }
-        if long.is_empty() {
-            return;
-        }
-        drop(core);
-        for run in &long {
-            // Advice to the device: a failure costs nothing but space on a thin one.
-            if let Err(error) = self.disk.discard(run.start.byte_at()..run.end().byte_at()) {
-                tracing::debug!(%error, %run, "discard");
-            } else {
-                self.metrics.flush.discarded_bytes.add(run.bytes());
-            }
-        }
-        let mut core = self.core.lock();
-        for run in long {
-            core.state.space.give_back(run);
-        }
     }
 
     /// Puts on disk what is known to be durable, so that everything freed up to now becomes reusable.

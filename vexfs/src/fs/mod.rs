@@ -40,6 +40,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod trim;
 mod write;
 mod xattr;
 

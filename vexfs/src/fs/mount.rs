@@ -38,6 +38,7 @@ use super::engine::{Core, Fs, Limits, Mode};
 use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
 use super::replay::{self, Cached};
 use super::state::{CacheLimits, State, Tables};
+use super::trim::Freed;
 
 /// How to open a pool.
 #[derive(Debug, Clone)]
@@ -89,6 +90,7 @@ impl Fs {
             return Ok(());
         }
         shared.checkpoint_and(Superblock::leave_clean)?;
+        shared.trim(|_| false);
         shared.core.lock().mode = Mode::ReadOnly;
         Ok(())
     }
@@ -146,6 +148,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         vouched: found.durable,
         newest_bare: Seq(0),
         unsynced_blocks: 0,
+        freed: Freed::default(),
         holders: FxHashMap::default(),
         checkpointing: false,
         stopping: false,

@@ -46,6 +46,23 @@ impl Space {
         Some(run)
     }
 
+    /// Takes the first blocks of a run that are free, if they are available: for work on blocks that nobody uses.
+    pub fn take_free(&mut self, within: Run) -> Option<Run> {
+        if !within.fits(self.blocks) {
+            return None;
+        }
+        let start = self.find_block(within, |group, bits| group.busy.first_clear(bits))?;
+        let left = u32::try_from(within.end().0 - start.0).unwrap_or(within.count);
+        let count = self.clear_from(start, left);
+        let count = u32::try_from(self.available()).map_or(count, |available| count.min(available));
+        if count == 0 {
+            return None;
+        }
+        let run = Run::new(start, count);
+        self.occupy(run);
+        Some(run)
+    }
+
     /// Blocks that were taken are free again at once: nothing on disk names them.
     pub fn give_back(&mut self, run: Run) {
         match self.check_in_flight(run) {

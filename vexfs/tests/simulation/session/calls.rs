@@ -71,7 +71,7 @@ impl Session {
     fn whole(&self, action: &Action) -> Result<Both, Violation> {
         let got = match action {
             Action::Flush => self.fs.flush(),
-            Action::Checkpoint => self.fs.checkpoint(),
+            Action::Checkpoint => self.fs.checkpoint().and_then(|()| self.fs.trim()),
             _ => Ok(()),
         };
         let told = self.fs.statistics();

@@ -122,16 +122,13 @@ impl Contender {
                 })
             }
             Self::QemuNbd(file) => {
-                // As fast as it can: the kernel's asynchronous I/O past the page cache.
-                let argv = [
-                    "qemu-nbd",
-                    "--connect=/dev/nbd0",
-                    "--format=raw",
-                    "--cache=none",
-                    "--aio=native",
-                    file,
-                ];
-                let job = machine.start(&Command::new(argv))?;
+                // As fast as it can: the kernel's asynchronous I/O past the page cache. The server leaves the program that
+                // started it, and must not end with it.
+                let script = format!(
+                    "qemu-nbd --connect=/dev/nbd0 --format=raw --cache=none --aio=native {file} && \
+                     tail --pid=$(pgrep -x -o qemu-nbd) -f /dev/null"
+                );
+                let job = machine.start(&Command::shell(&script))?;
                 let ready = "for i in $(seq 200); do if [ $(cat /sys/block/nbd0/size) != 0 ]; then exit 0; fi; sleep 0.05; \
                              done; exit 1";
                 machine.succeed(ready, LIMIT).context("waiting for qemu-nbd's device")?;
