@@ -92,18 +92,18 @@ pub struct QueueMetrics {
     stages: [Histogram; Stage::ALL.len()],
 }
 
-/// One cache line, written by one thread.
+/// Cache lines that one thread writes: the first, unless something fails.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Tally {
     answered: [AtomicU64; Operation::ALL.len()],
     /// Read, written.
     bytes: [AtomicU64; 2],
-    errors: AtomicU32,
     in_flight: AtomicU32,
+    errors: [AtomicU32; Operation::ALL.len()],
 }
 
-const _: () = assert!(size_of::<Tally>() == 64);
+const _: () = assert!(std::mem::offset_of!(Tally, errors) < 64 && size_of::<Tally>() == 128);
 
 /// Adds where nobody else does.
 macro_rules! add {
@@ -138,7 +138,7 @@ impl QueueMetrics {
             (Ok(bytes), Operation::Read) => add!(tally.bytes[0], bytes),
             (Ok(bytes), Operation::Write) => add!(tally.bytes[1], bytes),
             (Ok(_), _) => {}
-            (Err(_), _) => add!(tally.errors, 1),
+            (Err(_), _) => add!(tally.errors[operation as usize], 1),
         }
     }
 
@@ -160,7 +160,7 @@ impl QueueMetrics {
             queue: self.queue,
             answered: tally.answered.each_ref().map(|count| count.load(Relaxed)),
             bytes: tally.bytes.each_ref().map(|count| count.load(Relaxed)),
-            errors: tally.errors.load(Relaxed),
+            errors: tally.errors.each_ref().map(|count| count.load(Relaxed)),
             in_flight: tally.in_flight.load(Relaxed),
             times: self.times.each_ref().map(Histogram::snapshot),
             stages: self.stages.each_ref().map(Histogram::snapshot),
@@ -201,14 +201,28 @@ pub struct QueueSnapshot {
     pub answered: [u64; Operation::ALL.len()],
     /// Bytes read and written.
     pub bytes: [u64; 2],
-    /// Answers that were errors.
-    pub errors: u32,
+    /// Those of them that were errors.
+    pub errors: [u32; Operation::ALL.len()],
     /// Requests without an answer yet.
     pub in_flight: u32,
     /// Times to the answer, in the order of [`Operation::ALL`].
     pub times: [Distribution; Operation::ALL.len()],
     /// Times of stages, in the order of [`Stage::ALL`].
     pub stages: [Distribution; Stage::ALL.len()],
+}
+
+impl DeviceSnapshot {
+    /// Of all queues together, in the order of [`Operation::ALL`]: what, how long it took, and how many failed.
+    pub fn operations(&self) -> Vec<(Operation, Distribution, u64)> {
+        let mut all = Operation::ALL.map(|operation| (operation, Distribution::default(), 0));
+        for queue in &self.queues {
+            for ((_, times, failures), (more, failed)) in all.iter_mut().zip(queue.times.iter().zip(queue.errors)) {
+                times.merge(more);
+                *failures += u64::from(failed);
+            }
+        }
+        all.into()
+    }
 }
 
 /// The metrics of many devices, each of which has the name before it as a label, in the order of the documentation.
@@ -230,7 +244,12 @@ pub fn families(devices: &[(String, DeviceSnapshot)]) -> Vec<Metric> {
             "errors_total",
             Kind::Counter,
             "Requests answered with an error",
-            |queue| vec![(None, queue.errors.into())],
+            |queue| {
+                let counts = Operation::ALL.iter().zip(queue.errors);
+                counts
+                    .map(|(operation, count)| (Some(operation.name()), count.into()))
+                    .collect()
+            },
         ),
         per_queue("in_flight", Kind::Gauge, "Requests without an answer yet", |queue| {
             vec![(None, queue.in_flight.into())]
@@ -327,7 +346,8 @@ mod tests {
         queue.ends(Operation::Write, -5);
         let found = device.snapshot();
         let queue = &found.queues[0];
-        assert_eq!((queue.in_flight, queue.errors, queue.bytes), (1, 1, [4096, 0]));
+        assert_eq!((queue.in_flight, queue.bytes), (1, [4096, 0]));
+        assert_eq!(queue.errors, [0, 1, 0, 0, 0]);
         assert_eq!(queue.answered, [1, 1, 0, 0, 0]);
     }
 
@@ -347,6 +367,7 @@ mod tests {
             "vexfs_ublk_requests_total{device=\"/dev/ublkb7\",queue=\"1\",thread=\"1\",operation=\"flush\"} 1",
             "vexfs_ublk_in_flight{device=\"/dev/ublkb7\",queue=\"0\",thread=\"0\"} 0",
             "vexfs_ublk_request_seconds_count{device=\"/dev/ublkb7\",operation=\"flush\"} 2",
+            "vexfs_ublk_errors_total{device=\"/dev/ublkb7\",queue=\"0\",thread=\"0\",operation=\"read\"} 0",
             "vexfs_ublk_stage_seconds_count{device=\"/dev/ublkb7\",stage=\"plan\"} 2",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

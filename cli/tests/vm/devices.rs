@@ -42,7 +42,14 @@ fn one_daemon_serves_all_volumes_of_a_pool_and_ends_with_the_last() -> Result<()
         "{second} can be written to"
     );
     let status = scene.json(&["status"])?;
-    ensure!(status["pools"][0]["server"]["front_end"] == "ublk", "{status:#}");
+    let pool = &status["pools"][0];
+    ensure!(pool["server"]["front_end"] == "ublk", "{status:#}");
+    let reads = format!("{} read", first.trim_start_matches("/dev/"));
+    let reads = pool["metrics"]["vexfs_ublk_operation_seconds"][reads]["count"].as_u64();
+    ensure!(
+        reads.is_some_and(|count| count > 0),
+        "the kernel looked for partitions: {status:#}"
+    );
     ensure!(
         scene
             .ok(&["status", POOL, "--metrics"])?

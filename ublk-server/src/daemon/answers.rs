@@ -145,7 +145,21 @@ impl Handler for Answers {
     }
 
     fn status(&self) -> Result<String, Refusal> {
-        self.engine()?.status()
+        let mut status = self.engine()?.document()?;
+        let devices: Vec<_> = self
+            .devices
+            .metrics()
+            .into_iter()
+            .map(|(path, snapshot)| (path, snapshot.operations()))
+            .collect();
+        let operations = devices.iter().flat_map(|(path, operations)| {
+            let device = path.trim_start_matches("/dev/");
+            operations
+                .iter()
+                .map(move |(operation, times, failures)| (format!("{device} {}", operation.name()), times, *failures))
+        });
+        status.add_operations("ublk", operations);
+        status.text()
     }
 
     fn devices(&self) -> Result<String, Refusal> {

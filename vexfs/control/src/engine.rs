@@ -119,6 +119,12 @@ impl<F: FrontEnd> Engine<F> {
         Ok(json!({ "inode": made.ino.0 }))
     }
 
+    /// What [`Handler::status`] says, for front ends to add to.
+    pub fn document(&self) -> Result<Status, Refusal> {
+        let filter = self.log.as_ref().map(LogControl::filter);
+        Ok(Status::new(&self.measure()?, self.facts.clone(), filter))
+    }
+
     fn size(&self) -> u64 {
         self.fs.statistics().total_blocks * BLOCK_SIZE as u64
     }
@@ -161,11 +167,7 @@ impl<F: FrontEnd> Handler for Engine<F> {
     }
 
     fn status(&self) -> Result<String, Refusal> {
-        let filter = self.log.as_ref().map(LogControl::filter);
-        let status = Status::new(&self.measure()?, self.facts.clone(), filter);
-        let text = serde_json::to_string(&status);
-        text.map(|text| text + "\n")
-            .map_err(|error| Refusal::new(500, error.to_string()))
+        self.document()?.text()
     }
 
     fn call(&self, call: &Call) -> Result<Value, Refusal> {

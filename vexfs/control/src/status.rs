@@ -17,6 +17,8 @@
 //! }
 //! ```
 //!
+//! Devices of the pool are there as operations: `"vexfs_ublk_operation_seconds": {"ublkb0 read": {…}}`.
+//!
 //! A metric is a number, a histogram, or one of these per value of its label. `version` changes when something is taken away
 //! or means something else; new things may come at any time.
 
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vexfs::metrics::{Distribution, Series, Snapshot, Value};
+
+use crate::handler::Refusal;
 
 /// Of the document.
 pub const VERSION: u32 = 1;
@@ -165,6 +169,30 @@ impl Status {
             },
             metrics,
         }
+    }
+
+    /// As it goes over the socket.
+    pub fn text(&self) -> Result<String, Refusal> {
+        let text = serde_json::to_string(self);
+        text.map(|text| text + "\n")
+            .map_err(|error| Refusal::new(500, error.to_string()))
+    }
+
+    /// Adds operations of a front end that measures them itself: name, times, failures.
+    pub fn add_operations<'a>(
+        &mut self,
+        front_end: &str,
+        operations: impl IntoIterator<Item = (String, &'a Distribution, u64)>,
+    ) {
+        let (mut times, mut failures) = (BTreeMap::new(), BTreeMap::new());
+        for (name, distribution, failed) in operations {
+            times.insert(name.clone(), Number::Times(Box::new(Times::of(distribution))));
+            failures.insert(name, Number::Count(failed));
+        }
+        let stem = format!("vexfs_{front_end}_operation");
+        self.metrics.insert(format!("{stem}_seconds"), Number::Labelled(times));
+        self.metrics
+            .insert(format!("{stem}_failures_total"), Number::Labelled(failures));
     }
 
     /// A number of things; 0 if there is no such metric.
