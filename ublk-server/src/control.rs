@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
 use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
@@ -32,6 +33,10 @@ use crate::units::Bytes;
 const PATH: &str = "/dev/ublk-control";
 /// `UBLK_U_CMD_TRY_STOP_DEV` of Linux 7.0: `_IOWR('u', 0x17, struct ublksrv_ctrl_cmd)`. libublk has no name for it yet.
 const TRY_STOP_DEV: u32 = sys::UBLK_U_CMD_STOP_DEV & !0xff | 0x17;
+/// How often to look for an answer that nobody announced.
+const SLICE: Duration = Duration::from_millis(200);
+/// How long the driver may take to answer a question.
+const QUESTION: Duration = Duration::from_secs(20);
 /// The room for a command in a submission of double size.
 const COMMAND_LEN: usize = 80;
 
@@ -39,6 +44,8 @@ const COMMAND_LEN: usize = 80;
 pub(crate) struct Control {
     file: File,
     ring: IoUring<squeue::Entry128>,
+    /// Commands so far: tells their completions apart.
+    commands: u64,
 }
 
 /// Excludes other servers from adding devices while held.
@@ -51,7 +58,11 @@ impl Control {
     pub(crate) fn open() -> Result<Self, Error> {
         let file = open_file()?;
         let ring = IoUring::<squeue::Entry128>::builder().build(4).map_err(Error::Ring)?;
-        Ok(Self { file, ring })
+        Ok(Self {
+            file,
+            ring,
+            commands: 0,
+        })
     }
 
     /// Whether the driver knows a device with this id, be it live, stopped, or deleted but still open somewhere.
@@ -128,24 +139,37 @@ impl Control {
             &raw mut *answer as u64
         };
         let command = command(id, data, address, size_of::<T>())?;
+        self.commands += 1;
         let entry = opcode::UringCmd80::new(types::Fd(self.file.as_raw_fd()), operation)
             .cmd(command)
-            .build();
+            .build()
+            .user_data(self.commands);
         // SAFETY: the descriptor and the answer stay valid until the completion was taken below, or for ever: leaving
         // earlier leaks the answer.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.map_err(|_| Errno::EBUSY)?;
+        // Looking again now and then gets over a wake-up that the kernel lost (seen on Linux 7.2 when many rings come and go).
+        let slice = types::Timespec::from(SLICE);
+        let wait = types::SubmitArgs::new().timespec(&slice);
+        let deadline = Instant::now() + QUESTION;
         let completion = loop {
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    Box::leak(answer);
-                    return Err(errno_of_io(&error));
-                }
-            }
-            if let Some(completion) = self.ring.completion().next() {
+            let waited = self.ring.submitter().submit_with_args(1, &wait);
+            let number = self.commands;
+            if let Some(completion) = self
+                .ring
+                .completion()
+                .find(|completion| completion.user_data() == number)
+            {
                 break completion.result();
+            }
+            let errno = match waited.map_err(|error| errno_of_io(&error)) {
+                Ok(_) | Err(Errno::EINTR | Errno::ETIME) => Errno::ETIMEDOUT,
+                Err(errno) => errno,
+            };
+            // What changes a device takes as long as it takes; questions do not.
+            if errno != Errno::ETIMEDOUT || size_of::<T>() > 0 && Instant::now() >= deadline {
+                Box::leak(answer);
+                return Err(errno);
             }
         };
         match completion {
