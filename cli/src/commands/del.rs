@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use ublk_server::daemon::holders;
 use ublk_server::daemon::protocol::{Backing, Request};
-use ublk_server::device::{self, Removal, State};
+use ublk_server::device::{self, Removal, State, Surveyor};
 
 use super::recover;
 use crate::failure::failed;
@@ -137,7 +137,8 @@ fn delete(known: &Known, force: bool) -> Result<bool> {
 /// Whether somebody serves it still: a daemon that has just been killed does for a moment.
 fn is_served(id: u32) -> Result<bool> {
     let deadline = Instant::now() + ENDING;
-    while matches!(device::survey(id)?, Some(survey) if survey.state == State::Live) {
+    let mut surveyor = Surveyor::open()?;
+    while matches!(surveyor.survey(id)?, Some(survey) if survey.state == State::Live) {
         if Instant::now() >= deadline {
             return Ok(true);
         }

@@ -54,7 +54,7 @@ use crate::target::{Limits, Target};
 use crate::transfer::{Mode, ModeError};
 use crate::units::Bytes;
 
-pub use takeover::{Orphan, Removal, State, Survey, remove, survey};
+pub use takeover::{Orphan, Removal, State, Survey, Surveyor, remove, survey};
 
 /// How long `/dev` may take to show the new device.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);

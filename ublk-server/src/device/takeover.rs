@@ -207,22 +207,37 @@ impl State {
 
 /// Asks the driver about a device; none if there is none.
 pub fn survey(id: u32) -> Result<Option<Survey>, Error> {
-    let mut control = Control::open()?;
-    let info = match info(&mut control, id) {
-        Err(Error::NoDevice(_)) => return Ok(None),
-        found => found?,
-    };
-    let sectors = control.params(id).map_or(0, |params| params.basic.dev_sectors);
-    Ok(Some(Survey {
-        id,
-        state: State::of(info.state),
-        ours: is_ours(info.ublksrv_flags),
-        identity: from_word(info.ublksrv_flags),
-        pid: info.ublksrv_pid,
-        queues: info.nr_hw_queues,
-        depth: info.queue_depth,
-        size: Bytes::new(sectors.saturating_mul(512)),
-    }))
+    Surveyor::open()?.survey(id)
+}
+
+/// Asks the driver again and again, without opening its device each time.
+pub struct Surveyor(Control);
+
+impl Surveyor {
+    /// Opens the driver's device.
+    pub fn open() -> Result<Self, Error> {
+        Control::open().map(Self)
+    }
+
+    /// As [`survey`].
+    pub fn survey(&mut self, id: u32) -> Result<Option<Survey>, Error> {
+        let control = &mut self.0;
+        let info = match info(control, id) {
+            Err(Error::NoDevice(_)) => return Ok(None),
+            found => found?,
+        };
+        let sectors = control.params(id).map_or(0, |params| params.basic.dev_sectors);
+        Ok(Some(Survey {
+            id,
+            state: State::of(info.state),
+            ours: is_ours(info.ublksrv_flags),
+            identity: from_word(info.ublksrv_flags),
+            pid: info.ublksrv_pid,
+            queues: info.nr_hw_queues,
+            depth: info.queue_depth,
+            size: Bytes::new(sectors.saturating_mul(512)),
+        }))
+    }
 }
 
 /// What became of a device that was to go.
