@@ -373,4 +373,21 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
     }
+
+    #[test]
+    fn the_documentation_lists_every_metric_of_devices() {
+        let mut device = DeviceMetrics::default();
+        device.add(Arc::new(QueueMetrics::new(0)));
+        let rows = families(&[("/dev/ublkb0".to_owned(), device.snapshot())]);
+        let rows = rows.iter().map(|metric| {
+            let labels: Vec<&str> = metric.series[0].labels.iter().map(|(name, _)| *name).collect();
+            let (name, kind, help) = (&metric.name, metric.kind.name(), &metric.help);
+            format!("| `{name}{{{}}}` | {kind} | {help} |", labels.join(","))
+        });
+        let expected: Vec<String> = rows.collect();
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATIONS.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let told: Vec<&str> = page.lines().filter(|line| line.starts_with("| `vexfs_ublk_")).collect();
+        assert_eq!(told, expected);
+    }
 }
