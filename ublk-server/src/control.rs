@@ -148,7 +148,7 @@ impl Control {
         // earlier leaks the answer.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.map_err(|_| Errno::EBUSY)?;
-        // Looking again now and then gets over a wake-up that the kernel lost (seen on Linux 7.2 when many rings come and go).
+        // Nobody may wait for ever: on Linux 7.2 under emulation a question was seen that never got its answer.
         let slice = types::Timespec::from(SLICE);
         let wait = types::SubmitArgs::new().timespec(&slice);
         let deadline = Instant::now() + QUESTION;

@@ -97,8 +97,8 @@ impl Histogram {
         }
     }
 
-    /// The same time so many times, by the only thread that ever records here: others may read meanwhile, and nothing is
-    /// paid for writers that do not exist.
+    /// The same time so many times, where one thread records at a time: others may read meanwhile, and nothing is paid for
+    /// writers that do not exist.
     pub fn record_alone(&self, time: Duration, count: u64) {
         let ns = nanos(time);
         let add = |place: &AtomicU64, more: u64| place.store(place.load(Relaxed).wrapping_add(more), Relaxed);
