@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use support::{FILE, NOW, Numbers, contents, manual, pool_file, pool_without_data};
+use vexfs::fs::vectors::space::{Element, Metric, Shape};
+use vexfs::fs::vectors::{NewSpace, Put};
 use vexfs::fs::{Fs, MountOptions};
 use vexfs::units::Ino;
 
@@ -64,6 +66,60 @@ fn lookup(criterion: &mut Criterion) {
         fs.lookup(Ino::ROOT, name.as_bytes()).expect("lookup");
     }
     run(&fs, "known from the tables");
+    group.finish();
+}
+
+/// What a client in the kernel asks about a file: in a pool without spaces of vectors, and in one with, where most files have
+/// no vectors.
+fn see(criterion: &mut Criterion) {
+    const FILES: u64 = 100_000;
+    let path = pool_file("see.vexfs", 4 << 30);
+    let fs = Fs::open(&path, &manual()).expect("open");
+    let files: Vec<Ino> = (0..FILES)
+        .map(|number| {
+            let name = format!("file-{number}");
+            fs.create(Ino::ROOT, name.as_bytes(), &FILE).expect("create").ino
+        })
+        .collect();
+    fs.close().expect("close");
+    let mut group = criterion.benchmark_group("attributes of one in 100,000");
+    group.throughput(Throughput::Elements(1));
+    for with_space in [false, true] {
+        let fs = Fs::open(&path, &manual()).expect("open");
+        if with_space {
+            let shape = Shape::new(4, Element::F32, Metric::L2).expect("a shape");
+            let new = NewSpace {
+                name: b"s",
+                shape,
+                effort: 0,
+                fields: &[],
+                now: NOW,
+            };
+            let space = fs.create_space(&new).expect("space");
+            for &ino in files.iter().step_by(10) {
+                let put = Put {
+                    ino,
+                    space,
+                    ordinal: 0,
+                    whole: true,
+                    of: None,
+                    bytes: &[0; 16],
+                    now: NOW,
+                };
+                fs.put_vectors(&put).expect("put");
+            }
+            fs.checkpoint().expect("checkpoint");
+        }
+        for &ino in &files {
+            fs.see(ino).expect("there");
+        }
+        let mut next = files.iter().cycle();
+        let name = if with_space { "with a space" } else { "without spaces" };
+        group.bench_function(name, |bench| {
+            bench.iter(|| black_box(fs.see(*next.next().expect("endless"))).expect("there"));
+        });
+        fs.close().expect("close");
+    }
     group.finish();
 }
 
@@ -130,5 +186,5 @@ fn sequential(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, create, lookup, overwrite, sequential);
+criterion_group!(benches, create, lookup, see, overwrite, sequential);
 criterion_main!(benches);

@@ -81,6 +81,9 @@ pub enum Errno {
     /// ENXIO
     #[error("no data or hole there")]
     NoSuchRange,
+    /// ERANGE
+    #[error("the answer does not fit")]
+    Range,
     /// ELOOP
     #[error("too many levels")]
     TooDeep,
@@ -123,6 +126,7 @@ impl Errno {
             Self::AttributeTooLarge => libc::E2BIG,
             Self::NotSupported => libc::EOPNOTSUPP,
             Self::NoSuchRange => libc::ENXIO,
+            Self::Range => libc::ERANGE,
             Self::TooDeep => libc::ELOOP,
             Self::Stale => libc::ESTALE,
             Self::Busy => libc::EBUSY,

@@ -14,14 +14,20 @@
 //! | [`meta`] | ordered maps: in memory over sorted tables inside the pool |
 //! | [`space`] | which blocks are in use, shared, promised |
 //! | [`data`] | which blocks hold a file's bytes; plans for reading and writing |
+//! | [`vector`] | the vector index: codes, leaves, search; no I/O of its own |
 //! | [`fs`] | POSIX semantics as a language of operations |
+//! | [`acl`] | POSIX access control lists |
+//! | [`query`] | requests about spaces and vectors, for callers with permissions |
 //! | [`check`] | finding and mending damage |
+//! | [`client`] | the language of the kernel module: its messages, and what a server does about them |
 //!
 //! The kernel module that mounts what this engine serves is in `vexfs/kernel`. See `docs/ARCHITECTURE.md` and
 //! `docs/FORMAT.md`.
 
+pub mod acl;
 pub mod check;
 pub mod checksum;
+pub mod client;
 pub mod codec;
 pub mod data;
 pub mod disk;
@@ -31,6 +37,8 @@ pub mod journal;
 pub mod meta;
 pub mod metrics;
 pub mod pool;
+pub mod query;
 pub mod size;
 pub mod space;
 pub mod units;
+pub mod vector;

@@ -27,7 +27,7 @@ use vexfs::codec::Writer;
 use vexfs::data::row;
 use vexfs::disk::MemDisk;
 use vexfs::fs::record::{Inode, Totals};
-use vexfs::fs::{self, name};
+use vexfs::fs::{self, name, vectors};
 use vexfs::journal;
 use vexfs::meta::base;
 use vexfs::pool::format::{FormatOptions, Seeds, format_disk};
@@ -52,30 +52,44 @@ fn every_table_with_a_layout_is_compared() {
         "batch",
         "change",
         "constants",
+        "elements",
+        "embedding",
         "entry",
         "entry tags",
         "features",
         "file flags",
         "flags",
         "heartbeat",
+        "index",
         "inode",
         "kinds",
+        "leaf",
         "manifest block",
         "manifest stream",
         "manifest table",
+        "metrics",
         "operations",
         "orphan",
         "page",
         "pool",
         "records",
         "row kinds",
+        "session",
+        "slab",
+        "slab record",
+        "space",
+        "space name",
         "stretches",
         "superblock",
+        "tiers",
         "totals",
         "types",
         "unit",
+        "uses",
+        "vector",
         "vectors",
         "versions",
+        "window",
     ];
     let found = page::tables();
     assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), known);
@@ -127,6 +141,15 @@ fn constants_are_those_of_the_code() {
         ("XATTR_VALUE_MAX", fs::MAX_XATTR_VALUE as u64),
         ("STEP_BLOCKS_MAX", fs::MAX_STEP_BLOCKS),
         ("MOVED_ROWS_MAX", fs::MAX_MOVED_ROWS as u64),
+        ("SLOTS_MAX", u64::from(fs::session::MAX_SLOTS)),
+        ("DIMENSIONS_MAX", u64::from(vectors::space::MAX_DIMENSIONS)),
+        ("SPACES_MAX", vectors::MAX_SPACES as u64),
+        ("SPACE_NAME_MAX", vectors::MAX_SPACE_NAME as u64),
+        ("ORDINALS_LIMIT", u64::from(vectors::MAX_ORDINALS)),
+        ("VECTORS_LIMIT", vectors::MAX_VECTOR),
+        ("FIELDS_MAX", vectors::MAX_FIELDS as u64),
+        ("SLAB_BYTES_MAX", vectors::slab::MAX_BYTES as u64),
+        ("SLAB_VECTORS_MAX", vectors::slab::MAX_VECTORS as u64),
     ];
     let told: Vec<(String, u64)> = pairs("constants")
         .into_iter()

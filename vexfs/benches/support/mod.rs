@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
+pub(crate) mod data;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

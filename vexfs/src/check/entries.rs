@@ -92,10 +92,10 @@ pub(super) fn find(round: &Round<'_, '_>, directory: Ino, name: &[u8]) -> Result
     Ok(None)
 }
 
-/// Adds a name; false if it exists, or its chain is full.
-pub(super) fn add(round: &mut Round<'_, '_>, directory: Ino, name: &[u8], ino: Ino, kind: Kind) -> Result<bool> {
+/// Adds a name and gives its cookie; none if it exists, or its chain is full.
+pub(super) fn add(round: &mut Round<'_, '_>, directory: Ino, name: &[u8], ino: Ino, kind: Kind) -> Result<Option<u64>> {
     if find(round, directory, name)?.is_some() {
-        return Ok(false);
+        return Ok(None);
     }
     let first = first_cookie(round, name);
     for cookie in first..first + name::CHAIN {
@@ -116,11 +116,11 @@ pub(super) fn add(round: &mut Round<'_, '_>, directory: Ino, name: &[u8], ino: I
                     name: name.into(),
                 };
                 round.put(&key, Some(&entry));
-                return Ok(true);
+                return Ok(Some(cookie));
             }
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Removes the entry at a place; gives its name.

@@ -359,6 +359,24 @@ issues! {
         /// The first cookie of the chain.
         cookie: u64,
     } Error mended "the chain of entries at {cookie:#x} in directory {directory} is broken"
+    /// A file does not know one of its names: what it is called could not be told.
+    NameUnknown {
+        /// The file.
+        ino: Ino,
+        /// Where the name is.
+        directory: Ino,
+        /// The name.
+        name: Name,
+    } Error mended "{ino} does not know of its name {name} in directory {directory}"
+    /// A file knows of a name that it does not have.
+    NameGone {
+        /// The file.
+        ino: Ino,
+        /// Where the name would be.
+        directory: Ino,
+        /// The place there.
+        cookie: u64,
+    } Error mended "{ino} knows of a name at {cookie:#x} in directory {directory} that does not exist"
     /// Rows of the map of a file that does not exist.
     RowOfMissingInode {
         /// What they name.
@@ -470,6 +488,102 @@ issues! {
         /// Its size.
         bytes: u64,
     } Error mended "attribute {name} of {ino} has {bytes} bytes, more than allowed"
+    /// A space whose store does not exist, or is something else: its slabs cannot be found.
+    SpaceWithoutStore {
+        /// The space.
+        space: Ino,
+        /// Its name.
+        name: Name,
+    } Error mended "space {name} ({space}) has no store; its vectors are lost"
+    /// A name and a space do not agree.
+    SpaceNameWrong {
+        /// The space.
+        space: Ino,
+        /// The name.
+        name: Name,
+    } Error mended "the name {name} and the space {space} do not agree"
+    /// A slab that cannot be one of its space.
+    SlabWrong {
+        /// The space.
+        space: Ino,
+        /// Its first block in the store.
+        at: u64,
+    } Error mended "slab {at} of space {space} cannot be; the vectors in it are lost"
+    /// A file names a vector that is not its.
+    EmbeddingOfNothing {
+        /// The file.
+        ino: Ino,
+        /// The space.
+        space: Ino,
+        /// Which of the file's.
+        ordinal: u64,
+    } Error mended "vector {ordinal} of {ino} in space {space} does not exist"
+    /// A vector that no file has.
+    VectorOfNothing {
+        /// The space.
+        space: Ino,
+        /// Its number.
+        vector: u64,
+    } Error mended "vector {vector} of space {space} belongs to no file"
+    /// A vector whose bytes are nowhere.
+    VectorLost {
+        /// The space.
+        space: Ino,
+        /// Its number.
+        vector: u64,
+        /// The file.
+        ino: Ino,
+    } Error mended "the bytes of vector {vector} of space {space} are lost; it was one of {ino}"
+    /// The number of living vectors of a slab is wrong.
+    SlabCountWrong {
+        /// The space.
+        space: Ino,
+        /// Its first block in the store.
+        at: u64,
+        /// As counted.
+        counted: u64,
+        /// As found.
+        found: u64,
+    } Error mended "slab {at} of space {space} has {found} vectors, not {counted}"
+    /// The numbers of a space are wrong.
+    SpaceCountsWrong {
+        /// The space.
+        space: Ino,
+        /// Vectors as counted.
+        counted: u64,
+        /// As found.
+        found: u64,
+    } Error mended "space {space} has {found} vectors, not {counted}, or other counts of it are wrong"
+    /// A vector whose record in its slab is another's. Told when data is verified.
+    VectorDamaged {
+        /// The space.
+        space: Ino,
+        /// Its number.
+        vector: u64,
+        /// The file.
+        ino: Ino,
+    } Error stays "the slab of vector {vector} of space {space}, one of {ino}, holds something else"
+    /// An index, or leaves, of a space that does not exist or has none.
+    IndexOfNothing {
+        /// What it is of.
+        space: Ino,
+    } Error mended "there are leaves of an index of {space}, but no index or no space"
+    /// An index is not what it should be. It goes, and is built again when the pool is next used.
+    IndexWrong {
+        /// The space.
+        space: Ino,
+        /// In what way.
+        what: String,
+    } Error mended "the index of space {space} is to be built again: {what}"
+    /// What an inode says of its attributes is not so.
+    MarksWrong {
+        /// The file.
+        ino: Ino,
+        /// As recorded.
+        recorded: u8,
+        /// As found.
+        found: u8,
+    } Error mended "{ino} is marked {recorded:#x} for its attributes, which are {found:#x}"
     /// Bytes of a file do not match their checksum. They stay as they are, and fail to read.
     DataDamaged {
         /// The file.
@@ -514,6 +628,11 @@ impl Issue {
             | Self::ParentWrong { ino, .. }
             | Self::DirectorySizeWrong { ino, .. }
             | Self::SecondParent { ino, .. }
+            | Self::NameUnknown { ino, .. }
+            | Self::NameGone { ino, .. }
+            | Self::EmbeddingOfNothing { ino, .. }
+            | Self::VectorLost { ino, .. }
+            | Self::VectorDamaged { ino, .. }
             | Self::OrphanInUse { ino, .. }
             | Self::BlocksWrong { ino, .. }
             | Self::InlineWrong { ino, .. }
@@ -525,6 +644,7 @@ impl Issue {
             | Self::BlockInSystemArea { ino, .. }
             | Self::AttributeName { ino, .. }
             | Self::AttributeTooLarge { ino, .. }
+            | Self::MarksWrong { ino, .. }
             | Self::DataDamaged { ino, .. }
             | Self::DataUnreadable { ino, .. }
             | Self::DataLost { ino, .. } => Some(*ino),

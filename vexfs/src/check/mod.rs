@@ -8,7 +8,7 @@
 //! memory as mounting would, and looks at all records in the order of their keys; file bytes are read only when asked for.
 //! Damaged pages of tables are passed by, so that one bad block hides nothing else. It never writes unless it may repair.
 //!
-//! Memory: 24 bytes per file, 64 per directory, what the journal holds, and for counting blocks as much as
+//! Memory: 48 bytes per file, 64 per directory, what the journal holds, and for counting blocks as much as
 //! [`CheckOptions::memory_bytes`] says (less memory: more passes over the maps).
 //!
 //! # Repairing
@@ -21,7 +21,7 @@
 //! | what is wrong | becomes |
 //! |---|---|
 //! | numbers that follow from others: bitmap, references, counts, links, parents, totals, chains | what they follow from |
-//! | entries of nothing, rows and attributes of nobody, undecodable records | removed, each told |
+//! | entries of nothing, rows, attributes and vectors of nobody, undecodable records | removed, each told |
 //! | files without names | `lost+found/#<number>` |
 //! | blocks that cannot be the file's; undecodable rows, and those a damaged table page may have held | bytes that fail to read until written again |
 //! | file bytes that do not match their checksum | nothing: they fail to read, and are told with their path |
@@ -33,8 +33,9 @@
 //! | [`issue`], [`text`] | what can be wrong, and how it reads |
 //! | `records` | all records in order, over tables and changes |
 //! | `round` | one look |
-//! | `names`, `entries` | inodes, names, directories |
+//! | `names`, `entries`, `places` | inodes, names, directories; what files know of their names |
 //! | `files`, `verify`, `blocks` | maps, bytes, bitmap and references |
+//! | `vectors`, `indexes` | spaces, vectors of files, and their slabs; indexes |
 //! | `mend` | writing what was mended |
 //! | `paths` | which path an inode has |
 //! | `scrub` | reading everything of a mounted pool |
@@ -42,10 +43,12 @@
 mod blocks;
 mod entries;
 mod files;
+mod indexes;
 pub mod issue;
 mod mend;
 mod names;
 mod paths;
+mod places;
 mod records;
 mod round;
 mod scrub;
@@ -53,6 +56,7 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 pub mod text;
+mod vectors;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -86,6 +90,8 @@ pub enum Stage {
     Blocks,
     /// Attributes.
     Attributes,
+    /// Spaces and vectors.
+    Vectors,
     /// Writing.
     Mending,
 }
@@ -103,6 +109,8 @@ pub struct Progress {
 pub struct CheckOptions<'a> {
     /// Read all file bytes and compare them with their checksums.
     pub verify_data: bool,
+    /// Take the indexes of all spaces for wrong: with `repair` they are built again when the pool is next used.
+    pub rebuild_vectors: bool,
     /// Mend what can be mended.
     pub repair: bool,
     /// Memory for counting blocks.
@@ -161,6 +169,7 @@ pub fn check(pool: &mut Pool, options: &mut CheckOptions<'_>) -> Result<Report> 
             pool,
             &mut CheckOptions {
                 verify_data: false,
+                rebuild_vectors: false,
                 repair: false,
                 progress: &mut *options.progress,
                 ..*options
@@ -184,6 +193,7 @@ pub fn assert_sound(disk: Arc<dyn Disk>) -> Result<()> {
         &mut pool,
         &mut CheckOptions {
             verify_data: true,
+            rebuild_vectors: false,
             repair: false,
             memory_bytes: DEFAULT_MEMORY,
             max_issues: 100,
@@ -256,6 +266,7 @@ fn examine(pool: &mut Pool, options: &mut CheckOptions<'_>) -> Result<Report> {
         lost,
         same_boot: pool.same_boot(),
         verify_data: options.verify_data,
+        rebuild_vectors: options.rebuild_vectors,
         memory_bytes: options.memory_bytes,
         max_issues: limit,
         now: Timestamp::new(now.seconds, now.nanos),

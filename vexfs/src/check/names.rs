@@ -2,7 +2,7 @@
 
 //! Inodes, directory entries, orphans: who has a name, and where.
 //!
-//! Kept in memory: 24 bytes per file and 64 per directory, sorted by number; entries are read once, in order.
+//! Kept in memory: 48 bytes per file and 64 per directory, sorted by number; entries are read once, in order.
 
 use super::Stage;
 use super::entries::{self, Chain};
@@ -12,7 +12,7 @@ use super::round::Round;
 use super::text::{Name, RecordKind};
 use crate::error::Result;
 use crate::fs::MAX_LINKS;
-use crate::fs::record::{Entry, EntryKey, FileFlags, Inode, InodeKey, Kind, Orphan, OrphanKey, Totals};
+use crate::fs::record::{Entry, EntryKey, FileFlags, Inode, InodeKey, Kind, Marks, Orphan, OrphanKey, Totals};
 use crate::units::Ino;
 
 /// Where what has lost its name is put.
@@ -26,7 +26,17 @@ pub(super) struct Known {
     /// None: the inode cannot be decoded.
     pub(super) kind: Option<Kind>,
     orphan: bool,
-    parent_of_other: bool,
+    /// Where it says that its first name is: directory and cookie. Zeros: it says nothing.
+    pub(super) first: (u64, u64),
+    /// Its first name is there.
+    pub(super) found: bool,
+}
+
+impl Known {
+    /// Neither has a name nor is going.
+    pub(super) const fn is_nameless(&self) -> bool {
+        self.names == 0 && !self.orphan
+    }
 }
 
 /// What only directories have.
@@ -153,7 +163,8 @@ impl Names {
                 names: 0,
                 kind,
                 orphan: false,
-                parent_of_other: kind != Some(Kind::Directory) && inode.is_some_and(|inode| inode.parent.0 != 0),
+                first: inode.map_or((0, 0), |inode| (inode.parent.0, inode.place)),
+                found: false,
             });
             if let (Some(Kind::Directory), Some(inode)) = (kind, inode) {
                 self.folders.push(Folder {
@@ -188,7 +199,8 @@ impl Names {
                     names: 0,
                     kind: None,
                     orphan: false,
-                    parent_of_other: false,
+                    first: (1, 0),
+                    found: false,
                 };
                 self.known.insert(0, known);
             }
@@ -281,6 +293,9 @@ impl Names {
                 true
             };
             let keep = self.count_name(round, directory, cookie, &mut entry, &mut rewrite)? && keep;
+            if let Some(known) = self.find(ino) {
+                super::places::count(round, known, (ino, directory, cookie), &entry.name, keep)?;
+            }
             rewrite |= !keep;
             if keep {
                 kept.push(entry);
@@ -360,20 +375,12 @@ impl Names {
             let Some(kind) = known.kind.filter(|kind| *kind != Kind::Directory && ino != Ino::ROOT) else {
                 continue;
             };
-            if known.parent_of_other {
-                let recorded = round.current::<_, Inode>(&InodeKey { ino })?;
-                round.issue(Issue::ParentWrong {
-                    ino,
-                    recorded: recorded.map_or(Ino(0), |inode| inode.parent),
-                    found: Ino(0),
-                });
-                round.edit(ino, |inode| inode.parent = Ino(0))?;
-            }
-            if known.names == 0 && !known.orphan {
+            if known.names == 0 && !known.orphan && !(known.links == 0 && round.is_store(ino)?) {
                 round.issue(Issue::InodeWithoutName { ino, kind });
                 self.nameless.push((ino, kind));
                 continue;
             }
+            super::places::check_first(round, known, ino)?;
             if known.names > 0 && known.orphan {
                 round.issue(Issue::OrphanInUse {
                     ino,
@@ -398,6 +405,7 @@ impl Names {
                 names,
                 links,
                 orphan: doomed,
+                first,
                 ..
             }) = self.get(ino)
             else {
@@ -442,6 +450,9 @@ impl Names {
                     found: Ino(found),
                 });
                 round.edit(ino, |inode| inode.parent = Ino(found))?;
+            }
+            if !is_root {
+                super::places::check_directory(round, first, ino, folder.found)?;
             }
         }
         Ok(())
@@ -499,24 +510,23 @@ impl Names {
             let name = format!("#{}", ino.0);
             let mut named = entries::add(round, directory, name.as_bytes(), ino, kind)?;
             for attempt in 0..ATTEMPTS {
-                if named {
+                if named.is_some() {
                     break;
                 }
                 let name = format!("{name}~{attempt}");
                 named = entries::add(round, directory, name.as_bytes(), ino, kind)?;
             }
-            if !named {
+            let Some(cookie) = named else {
                 continue;
-            }
+            };
             let is_directory = kind == Kind::Directory;
             round.edit(directory, |inode| {
                 inode.size += 1;
                 inode.links += u32::from(is_directory);
             })?;
             round.edit(ino, |inode| {
-                if is_directory {
-                    inode.parent = directory;
-                } else {
+                (inode.parent, inode.place) = (directory, cookie);
+                if !is_directory {
                     inode.links = 1;
                 }
             })?;
@@ -558,9 +568,12 @@ impl Names {
         let recorded = round.current::<_, Totals>(&crate::fs::record::TotalsKey {})?;
         let next = recorded.map_or(Ino(2), |totals| totals.next_ino);
         let ino = next.max(Ino(self.highest().0 + 1));
-        if ino.0 >= Totals::LAST_INO || !entries::add(round, Ino::ROOT, name, ino, Kind::Directory)? {
+        if ino.0 >= Totals::LAST_INO {
             return Ok(None);
         }
+        let Some(place) = entries::add(round, Ino::ROOT, name, ino, Kind::Directory)? else {
+            return Ok(None);
+        };
         let now = round.around.now;
         let inode = Inode {
             size: 0,
@@ -571,11 +584,15 @@ impl Names {
             born: now,
             device: 0,
             parent: Ino::ROOT,
+            place,
             uid: 0,
             gid: 0,
             links: 2,
             flags: FileFlags::default(),
             mode: Kind::Directory.mode_bits() | 0o700,
+            marks: Marks::default(),
+            hidden: 0,
+            hidden_in: 0,
         };
         round.put(&InodeKey { ino }, Some(&inode));
         round.edit(Ino::ROOT, |root| {

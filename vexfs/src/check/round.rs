@@ -10,13 +10,17 @@ use std::ops::ControlFlow;
 
 use super::issue::Issue;
 use super::names::Names;
-use super::records::Records;
+use super::records::{Item, Records};
 use super::text::{Name, RecordKind};
 use super::{Progress, Stage};
 use crate::disk::Disk;
 use crate::error::{Errno, Result};
-use crate::fs::record::{AttributeKey, Bytes, Inode, InodeKey, Orphan, OrphanKey, Timestamp, Totals, TotalsKey};
+use crate::fs::record::{
+    AttributeKey, Bytes, Inode, InodeKey, Marks, Orphan, OrphanKey, PlaceKey, SessionKey, Timestamp, Totals, TotalsKey,
+};
 use crate::fs::replay::Changes;
+use crate::fs::session::SessionRecord;
+use crate::fs::vectors::record::CentreKey;
 use crate::fs::{MAX_XATTR_NAME, MAX_XATTR_VALUE};
 use crate::meta::base::KeyRange;
 use crate::meta::{Key, Record, encode_key};
@@ -34,6 +38,7 @@ pub(super) struct Surroundings<'a> {
     /// See [`crate::pool::Pool::same_boot`].
     pub(super) same_boot: bool,
     pub(super) verify_data: bool,
+    pub(super) rebuild_vectors: bool,
     pub(super) memory_bytes: u64,
     pub(super) max_issues: usize,
     pub(super) now: Timestamp,
@@ -95,8 +100,11 @@ impl<'a, 'b> Round<'a, 'b> {
             done: 0,
         };
         let mut names = Names::read(&mut round)?;
+        round.places(&names)?;
         round.files(&names)?;
         round.attributes(&names)?;
+        round.session()?;
+        round.vectors(&names)?;
         round.unknown_tags()?;
         names.reconnect(&mut round)?;
         round.totals(&names)?;
@@ -159,32 +167,81 @@ impl<'a, 'b> Round<'a, 'b> {
         Ok(())
     }
 
+    /// Attributes beside their inodes, which say whether they have any.
     fn attributes(&mut self, names: &Names) -> Result<()> {
+        let mut inodes = self.records.all::<InodeKey, Inode>()?;
         let mut attributes = self.records.all::<AttributeKey, Bytes>()?;
-        while let Some(item) = attributes.next()? {
-            self.step(Stage::Attributes)?;
-            let (key, value) = match item {
-                super::records::Item::Good(key, value) => (key, value),
-                super::records::Item::Bad(key, _, what) => {
-                    self.undecodable(RecordKind::Attribute, &key, what);
-                    self.drop_key(key);
-                    continue;
-                }
-            };
-            let (ino, name) = (key.ino, Name(key.name.clone()));
-            let length = key.name.len();
-            let issue = if names.get(ino).is_none() {
-                Issue::AttributeOfMissingInode { ino, name }
-            } else if length == 0 || length > MAX_XATTR_NAME || key.name.contains(&0) {
-                Issue::AttributeName { ino, name }
-            } else if value.0.len() > MAX_XATTR_VALUE {
-                let bytes = value.0.len() as u64;
-                Issue::AttributeTooLarge { ino, name, bytes }
-            } else {
+        while let Some(item) = inodes.next()? {
+            let Item::Good(InodeKey { ino }, inode) = item else {
                 continue;
             };
-            self.issue(issue);
-            self.drop_key(encode_key(&key));
+            while let Some(item) = attributes.next_if(|key| key.ino < ino)? {
+                self.attribute(names, item)?;
+            }
+            let mut found = Marks::default();
+            while let Some(item) = attributes.next_if(|key| key.ino == ino)? {
+                found = found.with(self.attribute(names, item)?);
+            }
+            if found != inode.marks && names.get(ino).is_some() {
+                self.issue(Issue::MarksWrong {
+                    ino,
+                    recorded: inode.marks.0,
+                    found: found.0,
+                });
+                self.edit(ino, |inode| inode.marks = found)?;
+            }
+        }
+        while let Some(item) = attributes.next()? {
+            self.attribute(names, item)?;
+        }
+        Ok(())
+    }
+
+    /// What an attribute marks its inode with: nothing if it goes.
+    fn attribute(&mut self, names: &Names, item: Item<AttributeKey, Bytes>) -> Result<Marks> {
+        self.step(Stage::Attributes)?;
+        let (key, value) = match item {
+            Item::Good(key, value) => (key, value),
+            Item::Bad(key, _, what) => {
+                self.undecodable(RecordKind::Attribute, &key, what);
+                self.drop_key(key);
+                return Ok(Marks::default());
+            }
+        };
+        let (ino, name) = (key.ino, Name(key.name.clone()));
+        let length = key.name.len();
+        let issue = if names.get(ino).is_none() {
+            Issue::AttributeOfMissingInode { ino, name }
+        } else if length == 0 || length > MAX_XATTR_NAME || key.name.contains(&0) {
+            Issue::AttributeName { ino, name }
+        } else if value.0.len() > MAX_XATTR_VALUE {
+            let bytes = value.0.len() as u64;
+            Issue::AttributeTooLarge { ino, name, bytes }
+        } else {
+            return Ok(Marks::of_name(&key.name));
+        };
+        self.issue(issue);
+        self.drop_key(encode_key(&key));
+        Ok(Marks::default())
+    }
+
+    /// What is remembered of a client. Without it the client has to begin again.
+    fn session(&mut self) -> Result<()> {
+        let mut parts = self.records.all::<SessionKey, SessionRecord>()?;
+        let mut end = 0;
+        while let Some(item) = parts.next()? {
+            self.step(Stage::Attributes)?;
+            let (key, what) = match item {
+                Item::Good(key, SessionRecord::Session(_)) if key.part == 0 => continue,
+                Item::Good(key, SessionRecord::Window(window)) if key.part > 0 && key.part >= end => {
+                    end = key.part.saturating_add(window.span);
+                    continue;
+                }
+                Item::Good(key, _) => (encode_key(&key), "it contradicts the others".to_owned()),
+                Item::Bad(key, _, what) => (key, what),
+            };
+            self.undecodable(RecordKind::Session, &key, what);
+            self.drop_key(key);
         }
         Ok(())
     }
@@ -192,7 +249,8 @@ impl<'a, 'b> Round<'a, 'b> {
     fn unknown_tags(&mut self) -> Result<()> {
         for (from, to) in [
             (vec![], vec![InodeKey::TAG]),
-            (vec![TotalsKey::TAG + 1], vec![u8::MAX; crate::meta::base::MAX_KEY]),
+            (vec![SessionKey::TAG + 1], vec![PlaceKey::TAG]),
+            (vec![CentreKey::TAG + 1], vec![u8::MAX; crate::meta::base::MAX_KEY]),
         ] {
             let mut stream = self.records.scan(&from, &to)?;
             let mut tags: BTreeMap<u8, u64> = BTreeMap::new();
@@ -213,8 +271,8 @@ impl<'a, 'b> Round<'a, 'b> {
         let mut recorded = None;
         while let Some(item) = totals.next()? {
             match item {
-                super::records::Item::Good(_, value) => recorded = Some(value),
-                super::records::Item::Bad(key, _, what) => {
+                Item::Good(_, value) => recorded = Some(value),
+                Item::Bad(key, _, what) => {
                     self.undecodable(RecordKind::Totals, &key, what);
                     self.drop_key(key);
                 }
@@ -265,8 +323,8 @@ impl<'a, 'b> Round<'a, 'b> {
         while let Some(item) = orphans.next()? {
             self.step(Stage::Names)?;
             match item {
-                super::records::Item::Good(key, _) => each(self, key.ino),
-                super::records::Item::Bad(bytes, key, what) => {
+                Item::Good(key, _) => each(self, key.ino),
+                Item::Bad(bytes, key, what) => {
                     self.undecodable(RecordKind::Orphan, &bytes, what);
                     // It says at least that the file was to be removed, from the start again.
                     match key {

@@ -14,21 +14,15 @@ use std::time::Duration;
 use super::issue::Issue;
 use super::verify::read_row;
 use crate::data::row::Row;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::Fs;
-use crate::fs::record::{EntryKey, RowKey};
+use crate::fs::record::RowKey;
 use crate::units::{BLOCK_SIZE, Ino};
 
 /// Rows that one step gets.
 const STEP_ROWS: usize = 32;
-/// Entries that one step of finding a name gets.
-const STEP_ENTRIES: usize = 1024;
 /// How often a row is read that others change meanwhile.
 const ATTEMPTS: usize = 8;
-/// Directories above a file.
-const DEPTH: usize = 256;
-/// Findings whose paths are looked for.
-const WITH_PATH: usize = 1000;
 
 /// Where a scrub is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -150,11 +144,12 @@ impl Fs {
                 None => return Ok(()),
                 Some(now) if now != row => row = now,
                 Some(_) => {
-                    let path = if done.findings.len() < WITH_PATH {
-                        self.path_of(key.ino)?
-                    } else {
+                    // What is found is told, also if what it belongs to cannot be.
+                    let path = self.path_of(key.ino).unwrap_or_else(|error| {
+                        tracing::debug!(ino = %key.ino, %error, "no path");
                         None
-                    };
+                    });
+                    let path = path.map(|path| String::from_utf8_lossy(&path).into_owned());
                     done.findings.extend(findings.into_iter().map(|finding| Finding {
                         issue: finding.issue(key.ino, key.chunk),
                         path: path.clone(),
@@ -165,46 +160,6 @@ impl Fs {
         }
         // Written again and again: what is there now is not what went bad.
         Ok(())
-    }
-
-    /// A path of a file, if it has a name. Reads all entries up to that, so it is for messages only.
-    pub fn path_of(&self, ino: Ino) -> Result<Option<String>> {
-        let everywhere = (Ino(0), Ino(u64::MAX));
-        let mut place = self.name_between(ino, everywhere)?;
-        let mut names = Vec::new();
-        while let Some((directory, name)) = place {
-            names.push(String::from_utf8_lossy(&name).into_owned());
-            if directory == Ino::ROOT || names.len() > DEPTH {
-                names.reverse();
-                return Ok(Some(format!("/{}", names.join("/"))));
-            }
-            let parent = match self.attributes(directory) {
-                Ok(found) => found.inode.parent,
-                Err(Error::Posix(_)) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            place = self.name_between(directory, (parent, Ino(parent.0.saturating_add(1))))?;
-        }
-        Ok(None)
-    }
-
-    /// A name of a file in one of the directories of a range.
-    fn name_between(&self, ino: Ino, (from, to): (Ino, Ino)) -> Result<Option<(Ino, Box<[u8]>)>> {
-        let start = |directory| EntryKey { directory, cookie: 0 };
-        let mut key = start(from);
-        loop {
-            let entries = self.entries_from(key, start(to), STEP_ENTRIES)?;
-            let Some((last, _)) = entries.last() else {
-                return Ok(None);
-            };
-            key = EntryKey {
-                cookie: last.cookie.saturating_add(1),
-                ..*last
-            };
-            if let Some((key, entry)) = entries.into_iter().find(|(_, entry)| entry.ino == ino) {
-                return Ok(Some((key.directory, entry.name)));
-            }
-        }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::disk::SimDisk;
 use crate::error::Errno;
 use crate::fs::op::xattr;
 use crate::fs::record::{Kind, TotalsKey};
+use crate::fs::vectors::NewSpace;
+use crate::fs::vectors::space::{Element, Metric, Shape};
 use crate::fs::{Fs, MountOptions, NewFile, Preallocation};
 use crate::meta::base::BlockSource;
 use crate::meta::{Key, Record, encode_key};
@@ -87,6 +89,24 @@ fn fill(fs: &Fs) {
     let promised = create(inner, b"promised", Kind::File, b"");
     fs.preallocate(promised, Preallocation::Allocate { keep_size: true }, 0, 1 << 16, NOW)
         .unwrap();
+    let shape = Shape::new(2, Element::F32, Metric::L2).unwrap();
+    for name in [&b"text"[..], b"more"] {
+        let new = NewSpace {
+            name,
+            shape,
+            effort: 0,
+            fields: &[],
+            now: NOW,
+        };
+        fs.create_space(&new).unwrap();
+    }
+    let set = |ino, value: &[u8]| fs.set_xattr(ino, b"user.vexfs.vec.text", value, 0, NOW).unwrap();
+    set(small, &[7; 24]);
+    set(big, &[8; 16]);
+    fs.seal_vectors().unwrap();
+    fs.index_vectors().unwrap();
+    // One in a slab is dead, one grows.
+    set(big, &[9; 8]);
     let doomed = create(Ino::ROOT, b"doomed", Kind::File, b"");
     fs.write(doomed, 0, &bytes(9000), NOW).unwrap();
     fs.hold(doomed).unwrap();
@@ -102,6 +122,7 @@ fn run(disk: &Arc<SimDisk>, repair: bool, verify_data: bool) -> Result<Report> {
         &mut pool,
         &mut CheckOptions {
             verify_data,
+            rebuild_vectors: false,
             repair,
             memory_bytes: 1 << 20,
             max_issues: 1000,
@@ -275,6 +296,7 @@ fn a_check_ends_when_it_is_told_to() {
         &mut pool,
         &mut CheckOptions {
             verify_data: false,
+            rebuild_vectors: false,
             repair: false,
             memory_bytes: DEFAULT_MEMORY,
             max_issues: 10,

@@ -4,7 +4,12 @@
 
 use std::fmt;
 
-use crate::fs::record::{AttributeKey, EntryKey, GroupKey, InodeKey, Kind, OrphanKey, RowKey, SharedKey, TotalsKey};
+use crate::fs::record::{
+    AttributeKey, EntryKey, GroupKey, InodeKey, Kind, OrphanKey, PlaceKey, RowKey, SessionKey, SharedKey, TotalsKey,
+};
+use crate::fs::vectors::record::{
+    CentreKey, EmbeddingKey, GrowingKey, IndexKey, LeafKey, SlabKey, SpaceKey, SpaceNameKey, VectorKey,
+};
 use crate::meta::Key;
 use crate::meta::base::KeyRange;
 use crate::units::Ino;
@@ -69,6 +74,28 @@ pub enum RecordKind {
     Orphan,
     /// The totals.
     Totals,
+    /// What is remembered of a client.
+    Session,
+    /// A name of a file besides its first.
+    Place,
+    /// A space for vectors.
+    Space,
+    /// The name of one.
+    SpaceName,
+    /// A vector of a file.
+    Embedding,
+    /// Where a vector is.
+    Vector,
+    /// Bytes of a growing vector.
+    Growing,
+    /// A slab of vectors.
+    Slab,
+    /// The index of a space.
+    Index,
+    /// A leaf of one.
+    Leaf,
+    /// The centre of a leaf.
+    Centre,
 }
 
 impl RecordKind {
@@ -83,6 +110,17 @@ impl RecordKind {
             SharedKey::TAG => Self::References,
             OrphanKey::TAG => Self::Orphan,
             TotalsKey::TAG => Self::Totals,
+            SessionKey::TAG => Self::Session,
+            PlaceKey::TAG => Self::Place,
+            SpaceKey::TAG => Self::Space,
+            SpaceNameKey::TAG => Self::SpaceName,
+            EmbeddingKey::TAG => Self::Embedding,
+            VectorKey::TAG => Self::Vector,
+            GrowingKey::TAG => Self::Growing,
+            SlabKey::TAG => Self::Slab,
+            IndexKey::TAG => Self::Index,
+            LeafKey::TAG => Self::Leaf,
+            CentreKey::TAG => Self::Centre,
             _ => return None,
         })
     }
@@ -99,6 +137,17 @@ impl fmt::Display for RecordKind {
             Self::References => "row of references",
             Self::Orphan => "orphan",
             Self::Totals => "totals",
+            Self::Session => "session",
+            Self::Place => "further name",
+            Self::Space => "space",
+            Self::SpaceName => "name of a space",
+            Self::Embedding => "embedding",
+            Self::Vector => "vector",
+            Self::Growing => "growing vector",
+            Self::Slab => "slab",
+            Self::Index => "index",
+            Self::Leaf => "leaf",
+            Self::Centre => "centre of a leaf",
         })
     }
 }

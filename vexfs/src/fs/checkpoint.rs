@@ -26,9 +26,11 @@ use crate::units::{Run, Seq};
 
 use super::engine::{Core, Fs, Mode, Shared};
 use super::record::{
-    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Inode, InodeKey, Orphan, OrphanKey, RowKey, SharedKey,
-    Totals, TotalsKey,
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, Further, GroupKey, Inode, InodeKey, Orphan, OrphanKey, PlaceKey,
+    RowKey, SessionKey, SharedKey, Totals, TotalsKey,
 };
+use super::session::SessionRecord;
+use super::vectors::state::FrozenVectors;
 use crate::data::row::Row;
 use crate::space::shared::References;
 
@@ -49,6 +51,9 @@ struct Snapshot {
     shared: Frozen<SharedKey, References>,
     orphans: Frozen<OrphanKey, Orphan>,
     totals: Frozen<TotalsKey, Totals>,
+    sessions: Frozen<SessionKey, SessionRecord>,
+    places: Frozen<PlaceKey, Further>,
+    vectors: FrozenVectors,
     /// Inode numbers from here on are not in these maps.
     next: Totals,
 }
@@ -64,6 +69,9 @@ impl Snapshot {
             + self.shared.len()
             + self.orphans.len()
             + self.totals.len()
+            + self.sessions.len()
+            + self.places.len()
+            + self.vectors.len()
     }
 
     /// Records in the order of their tags.
@@ -76,6 +84,9 @@ impl Snapshot {
             .chain(encoded(&self.shared))
             .chain(encoded(&self.orphans))
             .chain(encoded(&self.totals))
+            .chain(encoded(&self.sessions))
+            .chain(encoded(&self.places))
+            .chain(self.vectors.records())
     }
 }
 
@@ -87,6 +98,7 @@ impl Core {
         }
         let totals = self.state.totals;
         self.state.tables.totals.set(&TotalsKey {}, Some(totals));
+        self.state.put_session();
         for row in self.state.space.freeze_dirty_rows() {
             self.state
                 .tables
@@ -105,6 +117,9 @@ impl Core {
             shared: tables.shared.freeze(),
             orphans: tables.orphans.freeze(),
             totals: tables.totals.freeze(),
+            sessions: tables.sessions.freeze(),
+            places: tables.places.freeze(),
+            vectors: tables.vectors.freeze(),
             next: totals,
         })
     }
@@ -120,6 +135,9 @@ impl Core {
         tables.shared.thawed(next);
         tables.orphans.thawed(next);
         tables.totals.thawed(next);
+        tables.sessions.thawed(next);
+        tables.places.thawed(next);
+        tables.vectors.thawed(next);
         self.journal.advance_tail(snapshot.end.position);
         self.frozen_bytes = 0;
         self.durable = self.durable.max(snapshot.end.seq);

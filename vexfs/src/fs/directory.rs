@@ -90,6 +90,25 @@ impl Fs {
         }
     }
 
+    /// The directory that a directory is in, and its name there.
+    pub fn name_of_directory(&self, ino: Ino) -> Result<(Ino, Box<[u8]>)> {
+        let inode = self.core().state.inode(ino)?;
+        if !inode.is_directory() {
+            return Err(Errno::NotDirectory.into());
+        }
+        let mut from = 2;
+        loop {
+            let some = self.list(inode.parent, from, 1024)?;
+            let Some(last) = some.last() else {
+                return Err(Errno::NoEntry.into());
+            };
+            from = last.next;
+            if let Some(entry) = some.into_iter().find(|entry| entry.ino == ino) {
+                return Ok((inode.parent, entry.name));
+            }
+        }
+    }
+
     /// Everything in a directory except `.` and `..`.
     pub fn list_all(&self, directory: Ino) -> Result<Listing> {
         let mut all = Listing::new();

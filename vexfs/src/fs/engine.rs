@@ -5,6 +5,7 @@
 //! # Locks
 //!
 //! `core` guards everything known in memory and the journal; it is held for a transaction, never during a sync.
+//! Locks of indexes and `sealing` are taken before every other; their order is told in `vectors::index`.
 //! `pool` guards the superblock and is held while it is written. Order: `pool` before `core`; flushing is ordered by `flush`
 //! alone, which is never held together with another lock except `core`, inside it.
 //!
@@ -31,12 +32,16 @@ use super::checkpoint::Checkpointer;
 use super::op::Op;
 use super::state::State;
 use super::trim::Freed;
+use super::vectors::index::memory::Indexes;
+use super::vectors::seal::Sealer;
 
 /// An open pool. Cheap to clone; the last clone that goes takes the background thread along, and leaves the pool as a
 /// crash of the process would: nothing answered is lost. [`Fs::close`] leaves it clean.
 #[derive(Clone)]
 pub struct Fs {
     pub(super) shared: Arc<Shared>,
+    /// Ends before the checkpoints do, which it may wait for.
+    _sealer: Option<Arc<Sealer>>,
     _checkpointer: Option<Arc<Checkpointer>>,
 }
 
@@ -50,6 +55,12 @@ pub(super) struct Shared {
     pub(super) room: Condvar,
     /// Signalled when a checkpoint is wanted.
     pub(super) wanted: Condvar,
+    /// Signalled when vectors are to be moved into slabs.
+    pub(super) sealing_wanted: Condvar,
+    /// Held while the end of a space's store moves.
+    pub(super) sealing: Mutex<()>,
+    /// Indexes of spaces, as far as somebody searched or changed them.
+    pub(super) indexes: Indexes,
     pub(super) background: bool,
     pub(super) metrics: Metrics,
 }
@@ -71,8 +82,12 @@ pub(super) struct Core {
     pub(super) freed: Freed,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
+    /// Blocks kept for what a client has promised to its callers: part of what `space` counts as reserved.
+    pub(super) client_reserve: u64,
     /// The last clone of the handle is going.
     pub(super) stopping: bool,
+    /// So is the thread for vectors.
+    pub(super) sealing_stops: bool,
     /// A checkpoint is under way.
     pub(super) checkpointing: bool,
     /// Bytes of operations since the last freeze, and of those a running checkpoint writes.
@@ -157,13 +172,27 @@ impl Fs {
             flushed: Condvar::new(),
             room: Condvar::new(),
             wanted: Condvar::new(),
+            sealing_wanted: Condvar::new(),
+            sealing: Mutex::new(()),
+            indexes: Indexes::default(),
             background,
             metrics,
         });
         let checkpointer = background.then(|| Arc::new(Checkpointer::start(&shared)));
+        let sealer = background.then(|| Arc::new(Sealer::start(&shared)));
         Self {
             shared,
+            _sealer: sealer,
             _checkpointer: checkpointer,
+        }
+    }
+
+    /// For a thread that works for the pool: keeps nothing running.
+    pub(super) const fn of_worker(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            _sealer: None,
+            _checkpointer: None,
         }
     }
 
@@ -292,6 +321,8 @@ pub(super) struct Ask {
     /// Every block replaces one, or was promised: it must not fail while there is any space at all. How many were
     /// promised.
     pub(super) covered: Option<u64>,
+    /// It may draw on what is kept for the client.
+    pub(super) credit: bool,
     /// Whether to wait for what makes room.
     pub(super) patience: Patience,
 }
@@ -382,7 +413,8 @@ impl Core {
         // Compaction can wait for the blocks that such a write gives back.
         let slack = self.limits.slack + self.step_blocks;
         let space = &mut self.state.space;
-        if ask.covered.is_none() && space.available() < ask.count {
+        let credit = if ask.credit { self.client_reserve } else { 0 };
+        if ask.covered.is_none() && space.available() + credit < ask.count {
             return None;
         }
         let mut runs = Vec::with_capacity(1);
@@ -391,7 +423,8 @@ impl Core {
         while left > 0 {
             let want = u32::try_from(left).unwrap_or(u32::MAX);
             let run = match ask.covered {
-                Some(promised) => space.take_covered(goal, want, promised, slack),
+                Some(promised) => space.take_covered(goal, want, promised + credit, slack),
+                None if credit > 0 => space.take_covered(goal, want, credit, 0),
                 None => space.take(goal, want),
             };
             let Some(run) = run else {
@@ -410,7 +443,7 @@ impl Core {
 
 /// Whether an operation names data without checksums.
 fn is_bare(operation: &Op<'_>) -> bool {
-    matches!(operation, Op::Write { checksums, .. } if checksums.is_empty())
+    matches!(operation, Op::Write { checksums, .. } | Op::Store { checksums, .. } if checksums.is_empty())
 }
 
 /// Whether an operation may need space that it does not give back.
@@ -424,6 +457,18 @@ fn grows(operation: &Op<'_>) -> bool {
             | Op::Purge { .. }
             | Op::RemoveXattr { .. }
             | Op::SetAttributes { .. }
+            | Op::BeginSession { .. }
+            | Op::EndSession { .. }
+            | Op::Answered { .. }
+            | Op::Posted { .. }
+            | Op::Grant { .. }
+            | Op::Map { .. }
+            | Op::Unmap { .. }
+            | Op::RemoveVectors { .. }
+            | Op::DropSpace { .. }
+            | Op::DrainSpace { .. }
+            | Op::DropSlab { .. }
+            | Op::ForgetLeaves { .. }
     )
 }
 

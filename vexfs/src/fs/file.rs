@@ -115,6 +115,26 @@ impl Core {
         Ok(extents)
     }
 
+    /// Whether any block is named by others too.
+    fn is_shared(&mut self, source: &Source) -> Result<bool> {
+        let runs = match source {
+            Source::Blocks(run, _) => std::slice::from_ref(run),
+            Source::Packed(unit, _) => unit.runs.as_slice(),
+            Source::Hole | Source::Promised | Source::Inline(_) | Source::Lost => &[],
+        };
+        for block in runs.iter().flat_map(|run| run.blocks()) {
+            if self.state.is_shared(block)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a file's bytes are in the metadata.
+    pub(super) fn is_inline(&mut self, ino: Ino) -> Result<bool> {
+        Ok(matches!(self.state.row(ino, 0)?, Some(Row::Inline(_))))
+    }
+
     pub(super) fn regular(&mut self, ino: Ino) -> Result<Inode> {
         let inode = self.state.inode(ino)?;
         match inode.kind() {
@@ -148,6 +168,29 @@ fn push(extents: &mut Vec<Extent>, at: FileBlock, count: u64, source: Source) {
 }
 
 impl Fs {
+    /// The same, at most `most` stretches, with whether others share each; also where that ends.
+    pub fn shared_extents(
+        &self,
+        ino: Ino,
+        from: FileBlock,
+        count: u64,
+        most: usize,
+    ) -> Result<(Vec<(Extent, bool)>, FileBlock)> {
+        let mut core = self.core();
+        core.regular(ino)?;
+        let mut found = Vec::new();
+        let mut until = from;
+        for extent in core.map(ino, from, count)? {
+            if found.len() == most {
+                break;
+            }
+            until = extent.at.plus(extent.count);
+            let shared = core.is_shared(&extent.source)?;
+            found.push((extent, shared));
+        }
+        Ok((found, until))
+    }
+
     /// What a range of a file consists of, for `FIEMAP` and tests.
     pub fn extents(&self, ino: Ino, from: FileBlock, count: u64) -> Result<Vec<Extent>> {
         let mut core = self.core();

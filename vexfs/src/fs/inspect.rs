@@ -11,7 +11,7 @@ use crate::meta::base::Base;
 use crate::units::Ino;
 
 use super::engine::Fs;
-use super::record::{Entry, EntryKey, RowKey};
+use super::record::RowKey;
 
 impl Fs {
     /// The bytes of the pool.
@@ -37,11 +37,5 @@ impl Fs {
     /// One row.
     pub(crate) fn row_now(&self, key: RowKey) -> Result<Option<Row>> {
         Ok(self.core().state.row(key.ino, key.chunk)?.cloned())
-    }
-
-    /// Some entries of all directories, from one on and below another.
-    pub(crate) fn entries_from(&self, from: EntryKey, to: EntryKey, limit: usize) -> Result<Vec<(EntryKey, Entry)>> {
-        let core = self.core();
-        core.state.tables.entries.scan(&core.state.base, &from, &to, limit)
     }
 }

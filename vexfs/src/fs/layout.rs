@@ -18,7 +18,7 @@ use super::file::{Extent, Source};
 use super::namespace::STEP_ROWS;
 use super::op::Op;
 use super::record::{FileFlags, Kind, Timestamp};
-use super::write::drop_set_ids;
+use super::write::{Author, drop_set_ids};
 use super::{MAX_FILE_BYTES, MAX_STEP_BLOCKS};
 
 /// Modes of `fallocate`.
@@ -60,6 +60,7 @@ impl Fs {
             return Err(Errno::FileTooLarge.into());
         }
         let old = self.changeable(ino)?;
+        self.settle(ino)?;
         let cut = Op::Truncate { ino, size, time: now };
         if size < old {
             // The last step is the truncation's own.
@@ -70,7 +71,8 @@ impl Fs {
                 // one transaction: a crash between them would leave a file of the old size with a hole in it.
                 let count = usize::try_from((BLOCK - tail).min(old - size)).unwrap_or(BLOCK_SIZE);
                 let zeros = [0; BLOCK_SIZE];
-                return self.write_piece(ino, size, zeros.get(..count).unwrap_or_default(), now, Some(&cut));
+                let zeros = zeros.get(..count).unwrap_or_default();
+                return self.write_piece(ino, size, zeros, Author::Writer(now), &[cut]);
             }
         }
         self.change_bytes(ino, cut, now)
@@ -84,6 +86,7 @@ impl Fs {
             return Err(Errno::Invalid.into());
         }
         let size = self.changeable(ino)?;
+        self.settle(ino)?;
         match mode {
             Preallocation::Allocate { keep_size } => self.allocate(ino, at, end, keep_size, now),
             Preallocation::Punch => {
@@ -104,7 +107,7 @@ impl Fs {
                 if !at.is_multiple_of(BLOCK) || !length.is_multiple_of(BLOCK) || outside {
                     return Err(Errno::Invalid.into());
                 }
-                self.spill(ino, now)?;
+                self.spill(ino)?;
                 let (from, count) = (FileBlock::of(at), length / BLOCK);
                 let operation = if mode == Preallocation::Collapse {
                     Op::Collapse {
@@ -153,7 +156,7 @@ impl Fs {
     }
 
     fn allocate(&self, ino: Ino, at: u64, end: u64, keep_size: bool, now: Timestamp) -> Result<()> {
-        self.spill(ino, now)?;
+        self.spill(ino)?;
         let (mut from, until) = (FileBlock::of(at), FileBlock(blocks_for(end)));
         // Asked for in one piece first, so that steps do not find the pool full halfway.
         if until.0 - from.0 > MAX_STEP_BLOCKS && self.holes(ino, from, until)? > self.statistics().available_blocks {
@@ -283,6 +286,38 @@ impl Fs {
         }
     }
 
+    /// Makes holes from a block on, as far as steps other than the last are needed, and does `then` with each; returns where
+    /// the last begins.
+    pub(super) fn punch_quietly(&self, ino: Ino, mut from: FileBlock, then: &Op<'_>) -> Result<FileBlock> {
+        let until = FileBlock(super::MAX_FILE_BLOCKS);
+        loop {
+            let end = self.step_end(ino, from, until)?;
+            if end >= until {
+                return Ok(from);
+            }
+            let count = end.0 - from.0;
+            let time = Timestamp(0);
+            let mut core = self.shared.writable()?;
+            core.perform(&[Op::Punch { ino, from, count, time }, then.clone()])?;
+            self.shared.request_checkpoint(core)?;
+            from = end;
+        }
+    }
+
+    /// Whether making a hole of everything from a block on is one step.
+    pub(super) fn is_one_step(&self, ino: Ino, from: FileBlock) -> Result<bool> {
+        let until = FileBlock(super::MAX_FILE_BLOCKS);
+        Ok(self.step_end(ino, from, until)? >= until)
+    }
+
+    /// Whether a block of a file is stored in blocks of the pool.
+    pub(super) fn has_blocks(&self, ino: Ino, block: FileBlock) -> Result<bool> {
+        let map = self.core().map(ino, block, 1)?;
+        Ok(map
+            .iter()
+            .any(|extent| matches!(extent.source, Source::Blocks(..) | Source::Packed(..))))
+    }
+
     fn punch_step(&self, ino: Ino, from: FileBlock, until: FileBlock, now: Timestamp) -> Result<()> {
         let operation = Op::Punch {
             ino,
@@ -334,8 +369,9 @@ impl Fs {
         if from == to && at < to_end && to_at < end {
             return Err(Errno::Invalid.into());
         }
-        self.spill(from, now)?;
-        self.spill(to, now)?;
+        self.spill(from)?;
+        self.settle(to)?;
+        self.spill(to)?;
         let blocks = blocks_for(length);
         let mut done = 0;
         while done < blocks {

@@ -11,18 +11,24 @@
 //! | file | job |
 //! |---|---|
 //! | `op` | the language of operations and its bytes |
-//! | `record` | keys and records of the metadata |
+//! | `record`, `session` | keys and records of the metadata; what is remembered of a client |
 //! | `state`, `apply` | everything known in memory; what operations do to it |
 //! | `engine` | the lock, transactions, flushes, failure |
 //! | `checkpoint` | moving what the journal holds into the tables |
 //! | `mount`, `replay` | opening: tables, journal, and what a crash left |
 //! | `inspect`, `measure` | what a scrub asks; numbers about an open pool |
 //! | `file`, `read`, `write` | what a file consists of; plans of reads and writes, whose bytes the caller moves |
+//! | `place` | from files to their names and paths |
+//! | `changes` | which files changed, for what is remembered of them elsewhere |
+//! | [`vectors`] | vectors of files, and the spaces they are in |
 //! | `namespace`, `layout`, `xattr`, `directory`, `tree`, `admin` | what front ends call |
+//! | `client` | what the server behind the kernel module calls |
 
 mod admin;
 pub mod apply;
+mod changes;
 mod checkpoint;
+mod client;
 mod directory;
 mod engine;
 pub(crate) mod file;
@@ -33,17 +39,21 @@ pub(crate) mod mount;
 pub mod name;
 mod namespace;
 pub mod op;
+mod place;
 pub(crate) mod read;
 pub mod record;
 pub(crate) mod replay;
+pub mod session;
 pub mod state;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod trim;
+pub mod vectors;
 mod write;
 mod xattr;
 
+pub use client::{Mark, NewSession, Seen, SeenEntry, SessionView};
 pub use directory::{DirectoryEntry, Listing};
 pub use engine::{Fs, Patience};
 pub use file::{Extent, Source};
@@ -51,8 +61,9 @@ pub use layout::{Preallocation, Seek};
 pub use measure::Statistics;
 pub use mount::MountOptions;
 pub use namespace::{Attributes, NewFile, SetAttributes};
-pub use read::{Placement, ReadPlan};
-pub use write::WritePlan;
+pub use place::Called;
+pub use read::{Placement, ReadPlan, Until};
+pub use write::{Author, WritePlan};
 
 /// Longest file: what a signed offset can tell.
 pub const MAX_FILE_BYTES: u64 = i64::MAX as u64;

@@ -35,7 +35,7 @@ use crate::space::shared::{References, SharedGroups};
 use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
 use super::engine::{Core, Fs, Limits, Mode};
-use super::record::{FileFlags, GroupKey, Inode, Kind, SharedKey, Timestamp, Totals, TotalsKey};
+use super::record::{FileFlags, GroupKey, Inode, Kind, Marks, SessionKey, SharedKey, Timestamp, Totals, TotalsKey};
 use super::replay::{self, Cached};
 use super::state::{CacheLimits, State, Tables};
 use super::trim::Freed;
@@ -52,6 +52,8 @@ pub struct MountOptions {
     pub caches: CacheLimits,
     /// Bytes of table pages kept in memory.
     pub page_cache_bytes: usize,
+    /// A client that was served before, in the same boot, is served on. Without, its session ends.
+    pub keep_session: bool,
 }
 
 impl Default for MountOptions {
@@ -61,6 +63,7 @@ impl Default for MountOptions {
             background: true,
             caches: CacheLimits::default(),
             page_cache_bytes: 64 << 20,
+            keep_session: false,
         }
     }
 }
@@ -150,8 +153,10 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         unsynced_blocks: 0,
         freed: Freed::default(),
         holders: FxHashMap::default(),
+        client_reserve: 0,
         checkpointing: false,
         stopping: false,
+        sealing_stops: false,
         fresh_bytes: found.end.position - superblock.tail.position,
         frozen_bytes: 0,
         limits: Limits::new(superblock.total_blocks * BLOCK_SIZE as u64, superblock.journal.bytes()),
@@ -167,6 +172,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     let reopen = move |superblock: &mut Superblock| {
         superblock.begin_epoch(&host, epoch, end.position, end.seq);
     };
+    let keep_session = options.keep_session && cached == Cached::WriteAgain;
     if cached == Cached::WriteAgain {
         journal::write_again(&*disk, &log, found.end.position)?;
         pool.write_again()?;
@@ -177,12 +183,14 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         let fs = Fs::assemble(Arc::clone(&disk), pool, core, options.background, metrics());
         fs.shared.core.lock().reserve_for_checkpoint();
         fs.shared.checkpoint_and(reopen)?;
+        fs.take_up_session(keep_session)?;
         return Ok(fs);
     }
     pool.commit(reopen)?;
     let fs = Fs::assemble(Arc::clone(&disk), pool, core, options.background, metrics());
     fs.shared.core.lock().reserve_for_checkpoint();
-    fs.purge_orphans()?;
+    fs.drain_dropped_spaces()?;
+    fs.take_up_session(keep_session)?;
     Ok(fs)
 }
 
@@ -257,14 +265,13 @@ fn load(base: Base, superblock: &Superblock, caches: CacheLimits) -> Result<Stat
             .inodes
             .set(&super::record::InodeKey { ino: Ino::ROOT }, Some(root(born)));
     }
-    Ok(State::new(
-        base,
-        space,
-        totals,
-        superblock.name_hash_key,
-        tables,
-        shared,
-    ))
+    let parts = (SessionKey { part: 0 }, SessionKey { part: u64::MAX });
+    let parts = tables.sessions.scan(&base, &parts.0, &parts.1, usize::MAX)?;
+    let mut state = State::new(base, space, totals, superblock.name_hash_key, tables, shared);
+    for (key, record) in parts {
+        state.load_session(key, &record)?;
+    }
+    Ok(state)
 }
 
 pub(crate) fn root(born: Timestamp) -> Inode {
@@ -277,11 +284,15 @@ pub(crate) fn root(born: Timestamp) -> Inode {
         born,
         device: 0,
         parent: Ino::ROOT,
+        place: 0,
         uid: 0,
         gid: 0,
         links: 2,
         flags: FileFlags::default(),
         mode: Kind::Directory.mode_bits() | 0o755,
+        marks: Marks::default(),
+        hidden: 0,
+        hidden_in: 0,
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! Names and inodes, as front ends ask for them.
 
+use crate::checksum::Crc;
 use crate::data::row::{INLINE_BYTES, Row};
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::Ino;
@@ -31,6 +32,12 @@ impl Attributes {
     /// Size in bytes, as told to users: of a directory it says something about its number of entries.
     pub fn size(&self) -> u64 {
         self.inode.size
+    }
+
+    /// With the inode number it names a file for ever: a repaired pool may give a number twice.
+    pub fn generation(&self) -> u32 {
+        let born = self.inode.born.0.to_le_bytes();
+        Crc::of(&born).0 | 1
     }
 
     /// Blocks of 512 bytes, as `stat` counts. Bytes that are kept in the record count too: of a file without blocks tar
@@ -393,15 +400,15 @@ impl Fs {
                 return Ok(());
             }
             // Somebody else may be doing the same.
-            let Some(until) = core.next_purge(ino)? else {
+            let Some(step) = core.next_purge(ino)? else {
                 return Ok(());
             };
-            core.perform(&[Op::Purge { ino, until }])?;
+            core.perform(&[step])?;
             self.shared.request_checkpoint(core)?;
         }
     }
 
-    /// Takes apart what lost its last name and its last holder in a crash.
+    /// Takes apart what lost its last name and its last holder; if a client may hold it, only what it let go already.
     pub(super) fn purge_orphans(&self) -> Result<()> {
         use super::record::OrphanKey;
         let mut from = OrphanKey { ino: Ino(0) };
@@ -420,7 +427,8 @@ impl Fs {
             from = OrphanKey {
                 ino: Ino(last.ino.0 + 1),
             };
-            for (key, _) in orphans {
+            let held = self.core().state.session.is_live();
+            for (key, _) in orphans.iter().filter(|(_, orphan)| !held || orphan.next_chunk > 0) {
                 self.purge(key.ino)?;
             }
         }
@@ -436,7 +444,8 @@ impl Core {
             return Ok(None);
         };
         let rows = self.state.rows(ino, 0, u64::MAX, STEP_ROWS + 1)?;
-        if rows.len() > STEP_ROWS {
+        let vectors = self.state.embeddings(ino, STEP_ROWS + 1)?;
+        if rows.len() > STEP_ROWS || vectors.len() > STEP_ROWS {
             self.perform(operations)?;
             return Ok(Some(ino));
         }
@@ -446,13 +455,31 @@ impl Core {
         Ok(None)
     }
 
-    /// How far the next step of taking an orphan apart goes.
-    fn next_purge(&mut self, ino: Ino) -> Result<Option<u64>> {
+    /// The next step of taking an orphan apart: its vectors while there are many, then its rows, the last with all that
+    /// is left.
+    pub(super) fn next_purge(&mut self, ino: Ino) -> Result<Option<Op<'static>>> {
         let Some(orphan) = self.state.orphan(ino)? else {
             return Ok(None);
         };
+        let vectors = self.state.embeddings(ino, STEP_ROWS + 1)?;
+        if let (Some((first, _)), Some((next, _))) = (vectors.first(), vectors.get(STEP_ROWS)) {
+            let until = if next.space == first.space {
+                next.ordinal
+            } else {
+                u64::from(super::vectors::MAX_ORDINALS)
+            };
+            let number = |ordinal: u64| u32::try_from(ordinal).unwrap_or(super::vectors::MAX_ORDINALS);
+            return Ok(Some(Op::RemoveVectors {
+                ino,
+                space: first.space,
+                from: number(first.ordinal),
+                count: number(until - first.ordinal),
+                time: self.state.inode(ino)?.changed,
+            }));
+        }
         let rows = self.state.rows(ino, orphan.next_chunk, u64::MAX, STEP_ROWS + 1)?;
-        Ok(Some(rows.get(STEP_ROWS).map_or(u64::MAX, |(chunk, _)| *chunk)))
+        let until = rows.get(STEP_ROWS).map_or(u64::MAX, |(chunk, _)| *chunk);
+        Ok(Some(Op::Purge { ino, until }))
     }
 
     #[expect(clippy::unused_self, reason = "reads as one of the checks of a change")]

@@ -53,6 +53,16 @@ pub mod xattr {
     pub const REPLACE: u8 = 2;
 }
 
+/// How a [`Op::PutVectors`] treats vectors that are there.
+pub mod vectors {
+    /// The file must not have any in the space.
+    pub const CREATE: u8 = 1;
+    /// It must have some.
+    pub const REPLACE: u8 = 2;
+    /// Those that are not put are removed.
+    pub const WHOLE: u8 = 4;
+}
+
 trait Wire<'a>: Sized {
     fn put(&self, out: &mut Vec<u8>);
     fn take(reader: &mut Reader<'a>, what: &'static str) -> Result<Self, DecodeError>;
@@ -441,15 +451,223 @@ operations! {
         /// Name.
         name: &'a [u8],
     }
+    /// The file is longer: bytes that were stored beyond its end are its bytes now.
+    20 => Extend {
+        /// The file.
+        ino: Ino,
+        /// It is at least so long afterwards.
+        size: u64,
+        /// Last change of the contents.
+        modified: Timestamp,
+        /// Last change of anything.
+        changed: Timestamp,
+    }
+    /// Whole blocks of a file, written by a client: neither size nor times change.
+    21 => Store {
+        /// The file.
+        ino: Ino,
+        /// First block of the file.
+        at: FileBlock,
+        /// Of these blocks, bytes from this one of the file on are zeros.
+        reach: u64,
+        /// Where the bytes are, in order.
+        runs: Vec<Run>,
+        /// One per block; none at all for a file without checksums.
+        checksums: Vec<Crc>,
+    }
+    /// The same, compressed, inside one chunk.
+    22 => StorePacked {
+        /// The file.
+        ino: Ino,
+        /// First block of the file.
+        at: FileBlock,
+        /// Blocks of the file.
+        count: u8,
+        /// How.
+        algorithm: u8,
+        /// Length of the compressed bytes.
+        bytes: u32,
+        /// Of the compressed bytes.
+        checksum: Crc,
+        /// Of these blocks, bytes from this one of the file on are zeros.
+        reach: u64,
+        /// Where the bytes are.
+        runs: Vec<Run>,
+    }
+    /// A client begins; the session before it must have ended.
+    23 => BeginSession {
+        /// Its number, not 0.
+        session: u64,
+        /// What the client called the request.
+        hello: u64,
+        /// Call slots.
+        slots: u16,
+        /// 1: nothing will be changed.
+        read_only: u8,
+    }
+    /// The client is gone: its windows and unused numbers go too.
+    24 => EndSession {
+        /// Its number.
+        session: u64,
+    }
+    /// The call that the rest of the transaction carries out.
+    25 => Answered {
+        /// Slot of the call.
+        slot: u16,
+        /// Number of the call.
+        seq: u64,
+    }
+    /// Posted operations before a position are applied with the transaction.
+    26 => Posted {
+        /// The position.
+        position: u64,
+    }
+    /// Gives the client the next inode numbers.
+    27 => Grant {
+        /// How many.
+        count: u32,
+    }
+    /// Gives a file a window.
+    28 => Map {
+        /// The file.
+        ino: Ino,
+        /// Its first address.
+        base: u64,
+        /// Bytes.
+        span: u64,
+    }
+    /// The client knows the file no more: its windows go.
+    29 => Unmap {
+        /// The file.
+        ino: Ino,
+    }
+    /// Makes a space for vectors; see [`vectors`](super::vectors).
+    40 => CreateSpace {
+        /// Its number, which is that of the file that its slabs are in: claimed as for a new file.
+        space: Ino,
+        /// Elements of a vector.
+        dimensions: u32,
+        /// What they are.
+        element: u8,
+        /// How vectors are compared.
+        metric: u8,
+        /// How much searches do; 0: what is built in.
+        effort: u16,
+        /// Now.
+        time: Timestamp,
+        /// Name.
+        name: &'a [u8],
+        /// Declared attributes: the number of the use, then the name.
+        fields: Vec<&'a [u8]>,
+    }
+    /// Changes a space.
+    41 => AlterSpace {
+        /// The space.
+        space: Ino,
+        /// How much searches do.
+        effort: u16,
+        /// Now.
+        time: Timestamp,
+        /// Name, also if it stays.
+        name: &'a [u8],
+        /// Declared attributes, also if they stay.
+        fields: Vec<&'a [u8]>,
+    }
+    /// Takes a space's name; what remains is to be drained.
+    42 => DropSpace {
+        /// The space.
+        space: Ino,
+        /// Now.
+        time: Timestamp,
+    }
+    /// Takes a dropped space apart: the vectors below a number, or all that is left and the space itself.
+    43 => DrainSpace {
+        /// The space.
+        space: Ino,
+        /// First vector that stays; the largest number for the last step.
+        until: u64,
+    }
+    /// Gives a file vectors.
+    44 => PutVectors {
+        /// The file.
+        ino: Ino,
+        /// The space.
+        space: Ino,
+        /// See [`vectors`].
+        flags: u8,
+        /// Of the first; the others follow.
+        ordinal: u32,
+        /// When the contents were modified that they were made of.
+        of: Timestamp,
+        /// Now.
+        time: Timestamp,
+        /// Vectors back to back.
+        bytes: &'a [u8],
+    }
+    /// Takes vectors of a file.
+    45 => RemoveVectors {
+        /// The file.
+        ino: Ino,
+        /// The space.
+        space: Ino,
+        /// First ordinal.
+        from: u32,
+        /// Ordinals.
+        count: u32,
+        /// Now.
+        time: Timestamp,
+    }
+    /// Vectors are now in a slab that the transaction wrote to the space's store.
+    46 => SealVectors {
+        /// The space.
+        space: Ino,
+        /// Where the slab begins in the store.
+        at: FileBlock,
+        /// Their numbers, in the order of the slab.
+        vectors: Vec<u64>,
+    }
+    /// A slab without living vectors goes.
+    47 => DropSlab {
+        /// The space.
+        space: Ino,
+        /// Where it begins.
+        at: FileBlock,
+    }
+    /// What the index of a space is from now on.
+    48 => SetIndex {
+        /// The space.
+        space: Ino,
+        /// The record.
+        record: &'a [u8],
+    }
+    /// Leaves of an index are now where the transaction wrote them in the space's store, others are gone.
+    49 => PutLeaves {
+        /// The space.
+        space: Ino,
+        /// Leaves; see `encode_leaf`.
+        leaves: Vec<&'a [u8]>,
+        /// Numbers of leaves that go.
+        dropped: Vec<u64>,
+        /// Vectors that are in leaves now and were not.
+        placed: Vec<u64>,
+    }
+    /// Leaves of an index that is being built go: those below a number. Their blocks stay.
+    50 => ForgetLeaves {
+        /// The space.
+        space: Ino,
+        /// First leaf that stays.
+        until: u64,
+    }
 }
 
 impl Op<'_> {
     /// Blocks of the pool that the operation brings contents in.
     pub fn written_blocks(&self) -> u64 {
         match self {
-            Self::Write { runs, .. } | Self::WritePacked { runs, .. } => {
-                runs.iter().map(|run| u64::from(run.count)).sum()
-            }
+            Self::Write { runs, .. }
+            | Self::WritePacked { runs, .. }
+            | Self::Store { runs, .. }
+            | Self::StorePacked { runs, .. } => runs.iter().map(|run| u64::from(run.count)).sum(),
             _ => 0,
         }
     }

@@ -23,6 +23,15 @@ use super::file::{ATTEMPTS, Extent, Source};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
+/// How far a read goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// To the end of the file at most.
+    End,
+    /// As far as asked for: what lies beyond the end is what a client stored there, or zeros.
+    Asked,
+}
+
 /// A read that was looked up and waits for its blocks.
 #[derive(Debug)]
 pub struct ReadPlan {
@@ -241,7 +250,7 @@ impl Fs {
     /// Reads bytes of a file; returns how many there were.
     pub fn read(&self, ino: Ino, at: u64, buffer: &mut [u8]) -> Result<usize> {
         for _ in 0..ATTEMPTS {
-            let mut plan = self.plan_read(ino, at, buffer.len())?;
+            let mut plan = self.plan_read(ino, at, buffer.len(), Until::End)?;
             let Some(target) = buffer.get_mut(..plan.length) else {
                 return Err(Errno::Invalid.into());
             };
@@ -254,10 +263,13 @@ impl Fs {
     }
 
     /// Looks up what a range of a file consists of.
-    pub fn plan_read(&self, ino: Ino, at: u64, length: usize) -> Result<ReadPlan> {
+    pub fn plan_read(&self, ino: Ino, at: u64, length: usize, until: Until) -> Result<ReadPlan> {
         let mut core = self.core();
         let inode = core.regular(ino)?;
-        let length = inode.size.saturating_sub(at).min(length as u64);
+        let length = match until {
+            Until::End => inode.size.saturating_sub(at).min(length as u64),
+            Until::Asked => length as u64,
+        };
         let first = FileBlock::of(at);
         let extents = if length == 0 {
             Vec::new()
@@ -326,7 +338,7 @@ fn in_file(ino: Ino, error: Error) -> Error {
 }
 
 /// Reads all bytes of an extent, and verifies them.
-pub(super) fn read_extent(disk: &dyn Disk, extent: &Extent, into: &mut [u8]) -> Result<()> {
+pub(crate) fn read_extent(disk: &dyn Disk, extent: &Extent, into: &mut [u8]) -> Result<()> {
     let mut pieces = Pieces::of(vec![extent.clone()], extent.at.byte_at(), into.len());
     pieces.fetch(disk, into)?;
     pieces.fill(into)

@@ -6,7 +6,7 @@
 //!
 //! | tag | record | key | value |
 //! |---|---|---|---|
-//! | 1 | inode | ino 8 | version 1 · mode 2 · uid v · gid v · links v · size v · blocks v · born 8 · accessed z · modified z · changed z (each minus born) · device v · flags v · parent v |
+//! | 1 | inode | ino 8 | version 1 · mode 2 · uid v · gid v · links v · size v · blocks v · born 8 · accessed z · modified z · changed z (each minus born) · device v · flags v · parent v · place v · marks 1 · hidden v · hidden in v |
 //! | 2 | directory entry | directory 8 · cookie 8 | ino v · kind 1 (top bit: the chain goes on) · name |
 //! | 3 | row of a file's map | ino 8 · chunk 8 | see [`crate::data::row`] |
 //! | 4 | extended attribute | ino 8 · name | value |
@@ -14,6 +14,10 @@
 //! | 6 | extra references | group of 32 blocks 8 | count v of blocks, then per block: index 1 · references beyond the first v |
 //! | 7 | orphan | ino 8 | chunk to go on with v |
 //! | 8 | totals | – | version 1 · next ino v · inodes v · promised blocks v |
+//! | 9 | session | part 8 | see [`super::session`] |
+//! | 16 | further name of a file | ino 8 · directory 8 · cookie 8 | nothing |
+//!
+//! Tags 17 to 22 are those of [`crate::fs::vectors::record`].
 //!
 //! An entry's cookie is the keyed hash of its name with the low byte replaced by its place in a chain of equal hashes.
 //! An entry that is removed while the chain goes on behind it stays as a mark: inode 0, no name.
@@ -162,8 +166,11 @@ pub struct Inode {
     pub born: Timestamp,
     /// Device number of a device node.
     pub device: u64,
-    /// Of a directory: the one it is in. Of others: none.
+    /// The directory that the file's first name is in; none for a file without names. Further names of a file: see
+    /// [`PlaceKey`].
     pub parent: Ino,
+    /// The cookie of that name's entry; none for the root and files without names.
+    pub place: u64,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -174,11 +181,69 @@ pub struct Inode {
     pub flags: FileFlags,
     /// Type and permissions.
     pub mode: u16,
+    /// Which extended attributes there are.
+    pub marks: Marks,
+    /// Bytes beyond the end, from it on, that may hold something: a client has stored them and not revealed yet.
+    pub hidden: u64,
+    /// The session that did: its ordinal. 0 if nothing is hidden.
+    pub hidden_in: u64,
+}
+
+/// What follows from a file's extended attributes, so that nobody has to ask for those that are not there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Marks(pub u8);
+
+impl Marks {
+    /// It has extended attributes.
+    pub const XATTRS: Self = Self(1);
+    /// `system.posix_acl_access` is among them.
+    pub const ACL: Self = Self(2);
+    /// `system.posix_acl_default` is.
+    pub const DEFAULT_ACL: Self = Self(4);
+    /// Something in `security.` is.
+    pub const SECURITY: Self = Self(8);
+    const ALL: u8 = 15;
+
+    /// What an attribute of this name adds.
+    pub fn of_name(name: &[u8]) -> Self {
+        let more = match name {
+            b"system.posix_acl_access" => Self::ACL.0,
+            b"system.posix_acl_default" => Self::DEFAULT_ACL.0,
+            _ if name.starts_with(b"security.") => Self::SECURITY.0,
+            _ => 0,
+        };
+        Self(Self::XATTRS.0 | more)
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 impl Inode {
     /// No file names more blocks of the pool; so counts can be added up, and told in sectors, without looking.
     pub const MAX_BLOCKS: u64 = 1 << 56;
+
+    /// Bytes from here on are zeros, whatever the size.
+    pub const fn reach(&self) -> u64 {
+        self.size + self.hidden
+    }
+
+    /// Sets the size and how far the bytes reach; a session of this ordinal is under way.
+    pub(super) const fn set_size(&mut self, size: u64, reach: u64, ordinal: u64) {
+        self.size = size;
+        self.hidden = reach.saturating_sub(size);
+        self.hidden_in = if self.hidden == 0 { 0 } else { ordinal };
+    }
+
+    /// Makes the file at least so long; what was hidden there is its content now.
+    pub(super) const fn grow(&mut self, end: u64) {
+        if end > self.size {
+            self.set_size(end, self.reach(), self.hidden_in);
+        }
+    }
 
     /// The type. Decoding has made sure that there is one.
     pub fn kind(&self) -> Kind {
@@ -215,6 +280,10 @@ impl Record for Inode {
         out.put_varint(self.device);
         out.put_varint(u64::from(self.flags.0));
         out.put_varint(self.parent.0);
+        out.put_varint(self.place);
+        out.put_u8(self.marks.0);
+        out.put_varint(self.hidden);
+        out.put_varint(self.hidden_in);
     }
 
     fn decode(bytes: &[u8]) -> Decoded<Self> {
@@ -250,6 +319,10 @@ impl Record for Inode {
             device: reader.varint("device")?,
             flags: FileFlags(reader.varint32("flags")?),
             parent: Ino(reader.varint("parent")?),
+            place: reader.varint("place")?,
+            marks: Marks(reader.u8("marks")?),
+            hidden: reader.varint("hidden")?,
+            hidden_in: reader.varint("hidden in")?,
         };
         reader.end()?;
         if size > super::MAX_FILE_BYTES {
@@ -257,6 +330,12 @@ impl Record for Inode {
         }
         if blocks > Inode::MAX_BLOCKS {
             return Err(DecodeError::invalid("blocks", blocks));
+        }
+        if inode.marks.0 > Marks::ALL {
+            return Err(DecodeError::invalid("marks", inode.marks.0));
+        }
+        if inode.hidden > super::MAX_FILE_BYTES - size || (inode.hidden == 0) != (inode.hidden_in == 0) {
+            return Err(DecodeError::invalid("hidden", inode.hidden));
         }
         Ok(inode)
     }
@@ -359,6 +438,19 @@ impl Record for Orphan {
     }
 }
 
+/// A name of a file besides its first; all there is to know is in the key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Further;
+
+impl Record for Further {
+    /// The value is empty (docs/FORMAT.md, 9.9).
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
+    fn decode(bytes: &[u8]) -> Decoded<Self> {
+        Reader::new(bytes).end().map(|()| Self)
+    }
+}
+
 /// Numbers about the whole pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
@@ -408,7 +500,7 @@ impl Totals {
     pub const LAST_INO: u64 = 1 << 62;
 }
 
-fn be64(reader: &mut Reader<'_>, what: &'static str) -> Decoded<u64> {
+pub(in crate::fs) fn be64(reader: &mut Reader<'_>, what: &'static str) -> Decoded<u64> {
     reader.array(what).map(u64::from_be_bytes)
 }
 
@@ -445,6 +537,7 @@ macro_rules! keys {
     (@make Ino $value:expr) => { Ino($value) };
     (@make u64 $value:expr) => { $value };
 }
+pub(in crate::fs) use keys;
 
 keys! {
     /// Key of an [`Inode`].
@@ -461,6 +554,10 @@ keys! {
     OrphanKey = 7 { ino: Ino } owner |key| Some(key.ino);
     /// Key of the [`Totals`].
     TotalsKey = 8 { } owner |_| None;
+    /// Key of a [`SessionRecord`](super::session::SessionRecord): 0, or the base of a window.
+    SessionKey = 9 { part: u64 } owner |_| None;
+    /// Key of a [`Further`] name: the entry it is.
+    PlaceKey = 16 { ino: Ino, directory: Ino, cookie: u64 } owner |key| Some(key.ino);
 }
 
 /// Key of an extended attribute.

@@ -24,8 +24,10 @@ use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 use super::apply::apply;
 use super::op::{Op, decode_transaction};
 use super::record::{
-    AttributeKey, BitmapRow, EntryKey, GroupKey, InodeKey, OrphanKey, RowKey, SharedKey, Timestamp, Totals, TotalsKey,
+    AttributeKey, BitmapRow, EntryKey, GroupKey, InodeKey, OrphanKey, PlaceKey, RowKey, SessionKey, SharedKey,
+    Timestamp, Totals, TotalsKey,
 };
+use super::session::SessionRecord;
 use super::state::{CacheLimits, State, Tables};
 
 /// Encoded records that differ from the tables; without a value: removed.
@@ -156,7 +158,27 @@ fn load(base: &Base, superblock: &Superblock, totals: Totals, seed: &Changes) ->
     space.reserve_again(totals.promised);
     let mut state = State::new(base.clone(), space, totals, superblock.name_hash_key, tables, shared);
     state.replaying = true;
+    load_session(&mut state)?;
     Ok(state)
+}
+
+/// What the tables tell of a session: nothing, if it cannot be read. The check tells about that.
+fn load_session(state: &mut State) -> Result<()> {
+    let mut scan = state.base.scan(&[SessionKey::TAG], &[SessionKey::TAG + 1])?;
+    let mut found = Vec::new();
+    while let Some((key, value)) = scan.next_readable()? {
+        if let (Some(key), Some(value)) = (key.get(1..), value)
+            && let (Ok(key), Ok(record)) = (SessionKey::decode(key), SessionRecord::decode(&value))
+        {
+            found.push((key, record));
+        }
+    }
+    for (key, record) in found {
+        if let Err(error) = state.load_session(key, &record) {
+            tracing::debug!(%error, "session");
+        }
+    }
+    Ok(())
 }
 
 /// A row of the bitmap, or a row of references; what is nonsense is passed by, the check tells about it.
@@ -193,7 +215,9 @@ fn plant(tables: &mut Tables, key: &[u8], value: Option<&[u8]>) {
         GroupKey::TAG => set(&mut tables.groups, rest, value),
         SharedKey::TAG => set(&mut tables.shared, rest, value),
         OrphanKey::TAG => set(&mut tables.orphans, rest, value),
-        _ => {}
+        SessionKey::TAG => set(&mut tables.sessions, rest, value),
+        PlaceKey::TAG => set(&mut tables.places, rest, value),
+        _ => tables.vectors.plant(tag, rest, value),
     }
 }
 
@@ -207,6 +231,8 @@ fn changes(mut state: State) -> Changes {
     }
     let tables = &mut state.tables;
     tables.totals.set(&TotalsKey {}, Some(totals));
+    state.put_session();
+    let tables = &mut state.tables;
     encoded(&tables.inodes.freeze())
         .chain(encoded(&tables.entries.freeze()))
         .chain(encoded(&tables.rows.freeze()))
@@ -215,6 +241,9 @@ fn changes(mut state: State) -> Changes {
         .chain(encoded(&tables.shared.freeze()))
         .chain(encoded(&tables.orphans.freeze()))
         .chain(encoded(&tables.totals.freeze()))
+        .chain(encoded(&tables.sessions.freeze()))
+        .chain(encoded(&tables.places.freeze()))
+        .chain(tables.vectors.freeze().records())
         .collect()
 }
 
@@ -248,16 +277,21 @@ fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, cached
     }
     for operation in operations {
         let arrived = match operation {
-            Op::Write { runs, checksums, .. } if checksums.is_empty() => {
+            Op::Write { runs, checksums, .. } | Op::Store { runs, checksums, .. } if checksums.is_empty() => {
                 cached != Cached::Lost && blocks_match(disk, runs, pool_blocks, cached, |_| true)?
             }
-            Op::Write { runs, checksums, .. } if blocks_of(runs) == checksums.len() as u64 => {
+            Op::Write { runs, checksums, .. } | Op::Store { runs, checksums, .. }
+                if blocks_of(runs) == checksums.len() as u64 =>
+            {
                 let mut checksums = checksums.iter();
                 blocks_match(disk, runs, pool_blocks, cached, |block| {
                     checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
                 })?
             }
             Op::WritePacked {
+                runs, bytes, checksum, ..
+            }
+            | Op::StorePacked {
                 runs, bytes, checksum, ..
             } if blocks_of(runs) < CHUNK_BLOCKS => {
                 let mut packed = Vec::new();

@@ -6,6 +6,7 @@
 //! [`State::rollback`] takes the changes back in reverse order: so an operation may find out halfway that it cannot be
 //! done, and nothing has happened. `apply` (the sibling module) is the only user of the primitives.
 
+use crate::acl::ACCESS;
 use crate::data::row::{Map, Row};
 use crate::error::{Damage, Errno, Error, Result};
 use crate::meta::base::Base;
@@ -14,20 +15,26 @@ use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
 use crate::units::{Block, Ino, Run, Seq};
 
+use super::changes::Changes;
 use super::name;
 use super::record::{
-    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Inode, InodeKey, Orphan, OrphanKey, RowKey, SharedKey,
-    Totals, TotalsKey,
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, Further, GroupKey, Inode, InodeKey, Marks, Orphan, OrphanKey,
+    PlaceKey, RowKey, SessionKey, SharedKey, Totals, TotalsKey,
 };
+use super::session::{Session, SessionRecord, Window, Windows};
+use super::vectors::state::{VectorTables, VectorUndo};
 
 /// See the module.
 pub struct State {
     pub(super) base: Base,
     pub(super) space: Space,
     pub(super) totals: Totals,
+    pub(super) session: Session,
+    pub(super) windows: Windows,
     pub(super) name_key: [u8; 16],
     pub(super) tables: Tables,
     shared_groups: SharedGroups,
+    pub(super) changes: Changes,
     undo: Vec<Undo>,
     /// The journal is being replayed: what was promised then was there then.
     pub(super) replaying: bool,
@@ -45,6 +52,10 @@ pub struct Tables {
     pub(super) shared: Table<SharedKey, References>,
     pub(super) orphans: Table<OrphanKey, Orphan>,
     pub(super) totals: Table<TotalsKey, Totals>,
+    /// The session's own record is put here by a checkpoint; what counts meanwhile is `State::session`.
+    pub(super) sessions: Table<SessionKey, SessionRecord>,
+    pub(super) places: Table<PlaceKey, Further>,
+    pub(super) vectors: VectorTables,
 }
 
 /// How many records of the base each map keeps in memory, about.
@@ -77,6 +88,9 @@ impl Tables {
             shared: Table::new(limits.rows / 4, unknown_to_base),
             orphans: Table::new(limits.rows / 16, unknown_to_base),
             totals: Table::new(1, unknown_to_base),
+            sessions: Table::new(1, unknown_to_base),
+            places: Table::new(limits.rows / 16, unknown_to_base),
+            vectors: VectorTables::new(limits, unknown_to_base),
         }
     }
 
@@ -89,6 +103,8 @@ impl Tables {
             self.attributes.active_len(),
             self.shared.active_len(),
             self.orphans.active_len(),
+            self.places.active_len(),
+            self.vectors.active_len(),
         ];
         tables.iter().sum::<usize>() as u64
     }
@@ -103,6 +119,9 @@ impl Tables {
             self.groups.changed_len(),
             self.shared.changed_len(),
             self.orphans.changed_len(),
+            self.sessions.changed_len(),
+            self.places.changed_len(),
+            self.vectors.changed_len(),
         ];
         tables.iter().sum::<usize>() as u64
     }
@@ -115,7 +134,14 @@ enum Undo {
     Attribute(AttributeKey, Previous<Bytes>),
     Shared(SharedKey, Previous<References>),
     Orphan(OrphanKey, Previous<Orphan>),
+    Place(PlaceKey, Previous<Further>),
+    Vectors(VectorUndo),
     Totals(Totals),
+    Session(Box<Session>),
+    Answered(u16, u64),
+    Posted(u64),
+    Number(Ino),
+    Window(u64, Option<Window>, Previous<SessionRecord>),
     Allocated(Run),
     Freed(Run, Seq),
     Promised(u64),
@@ -144,9 +170,12 @@ impl State {
             base,
             space,
             totals,
+            session: Session::default(),
+            windows: Windows::default(),
             name_key,
             tables,
             shared_groups,
+            changes: Changes::default(),
             undo: Vec::new(),
             replaying: false,
             freed: Vec::new(),
@@ -169,13 +198,34 @@ impl State {
                 Undo::Attribute(key, previous) => self.tables.attributes.restore(&key, previous),
                 Undo::Shared(key, previous) => self.tables.shared.restore(&key, previous),
                 Undo::Orphan(key, previous) => self.tables.orphans.restore(&key, previous),
+                Undo::Place(key, previous) => self.tables.places.restore(&key, previous),
+                Undo::Vectors(undo) => undo.take_back(&mut self.tables.vectors),
                 Undo::Totals(totals) => self.totals = totals,
+                Undo::Session(session) => self.session = *session,
+                Undo::Answered(slot, seq) => {
+                    if let Some(place) = self.session.answered.get_mut(usize::from(slot)) {
+                        *place = seq;
+                    }
+                }
+                Undo::Posted(position) => self.session.posted = position,
+                Undo::Number(ino) => self.session.unused.add(ino, 1),
+                Undo::Window(base, window, previous) => {
+                    self.tables.sessions.restore(&SessionKey { part: base }, previous);
+                    self.windows.remove(base);
+                    if let Some(window) = window {
+                        self.windows.insert(base, window);
+                    }
+                }
                 Undo::Allocated(run) => self.space.undo_commit_alloc(run),
                 Undo::Freed(run, seq) => self.space.undo_commit_free(run, seq),
                 Undo::Promised(blocks) => self.space.unreserve(blocks),
                 Undo::Released(blocks) => self.space.reserve_again(blocks),
             }
         }
+    }
+
+    pub(super) fn note(&mut self, undo: VectorUndo) {
+        self.undo.push(Undo::Vectors(undo));
     }
 
     // Inodes.
@@ -209,9 +259,27 @@ impl State {
     }
 
     pub(super) fn put_inode(&mut self, ino: Ino, inode: Option<Inode>) {
+        if self.changes.is_watched() {
+            self.note_inode(ino, inode.as_ref());
+        }
         let key = InodeKey { ino };
         let previous = self.tables.inodes.set(&key, inode);
         self.undo.push(Undo::Inode(key, previous));
+    }
+
+    fn note_inode(&mut self, ino: Ino, new: Option<&Inode>) {
+        let way = |inode: &Inode| (inode.parent, inode.place, inode.mode, inode.uid, inode.gid);
+        // Who may walk where is a matter of everything below a directory; what is below one that goes has gone.
+        let many = match (self.find_inode(ino), new) {
+            (Ok(Some(old)), Some(new)) => old.is_directory() && new.links > 0 && way(&old) != way(new),
+            (Ok(_), _) => false,
+            (Err(_), _) => true,
+        };
+        if many {
+            self.changes.note_all();
+        } else {
+            self.changes.note(ino);
+        }
     }
 
     // Directory entries.
@@ -247,8 +315,14 @@ impl State {
         Ok(None)
     }
 
-    /// Adds a name that does not exist.
-    pub(super) fn add_entry(&mut self, directory: Ino, name: &[u8], ino: Ino, kind: super::record::Kind) -> Result<()> {
+    /// Adds a name that does not exist; gives its cookie.
+    pub(super) fn add_entry(
+        &mut self,
+        directory: Ino,
+        name: &[u8],
+        ino: Ino,
+        kind: super::record::Kind,
+    ) -> Result<u64> {
         let first = name::cookie(&self.name_key, name);
         let mut entry = Entry {
             ino,
@@ -262,12 +336,12 @@ impl State {
             match occupant {
                 None => {
                     self.put_entry(key, Some(entry));
-                    return Ok(());
+                    return Ok(cookie);
                 }
                 Some(mark) if mark.ino.0 == 0 => {
                     entry.chained = true;
                     self.put_entry(key, Some(entry));
-                    return Ok(());
+                    return Ok(cookie);
                 }
                 Some(other) if !other.chained => {
                     let mut other = other.clone();
@@ -312,6 +386,51 @@ impl State {
         self.undo.push(Undo::Entry(key, previous));
     }
 
+    // Places: where the names of a file are.
+
+    /// A file has a new name: its first, or a further one.
+    pub(super) fn enter(&mut self, ino: Ino, inode: &mut Inode, directory: Ino, cookie: u64) {
+        if inode.place == 0 {
+            (inode.parent, inode.place) = (directory, cookie);
+        } else {
+            self.put_place(PlaceKey { ino, directory, cookie }, Some(Further));
+        }
+    }
+
+    /// A file loses a name. If that is its first, a further one becomes that.
+    pub(super) fn leave(&mut self, ino: Ino, inode: &mut Inode, directory: Ino, cookie: u64) -> Result<()> {
+        if (inode.parent, inode.place) != (directory, cookie) {
+            self.put_place(PlaceKey { ino, directory, cookie }, None);
+            return Ok(());
+        }
+        (inode.parent, inode.place) = (Ino(0), 0);
+        if inode.links > 1
+            && !inode.is_directory()
+            && let Some(key) = self.further_names(ino, 1)?.first().copied()
+        {
+            self.put_place(key, None);
+            (inode.parent, inode.place) = (key.directory, key.cookie);
+        }
+        Ok(())
+    }
+
+    /// Names of a file besides its first.
+    pub(super) fn further_names(&self, ino: Ino, limit: usize) -> Result<Vec<PlaceKey>> {
+        let bound = |ino| PlaceKey {
+            ino,
+            directory: Ino(0),
+            cookie: 0,
+        };
+        let end = bound(Ino(ino.0.saturating_add(1)));
+        let found = self.tables.places.scan(&self.base, &bound(ino), &end, limit)?;
+        Ok(found.into_iter().map(|(key, _)| key).collect())
+    }
+
+    fn put_place(&mut self, key: PlaceKey, further: Option<Further>) {
+        let previous = self.tables.places.set(&key, further);
+        self.undo.push(Undo::Place(key, previous));
+    }
+
     // Attributes.
 
     /// An extended attribute.
@@ -321,6 +440,14 @@ impl State {
     }
 
     pub(super) fn put_attribute(&mut self, ino: Ino, name: &[u8], value: Option<&[u8]>) {
+        if self.changes.is_watched() {
+            let far = name == ACCESS && !matches!(self.find_inode(ino), Ok(Some(inode)) if !inode.is_directory());
+            if far {
+                self.changes.note_all();
+            } else {
+                self.changes.note(ino);
+            }
+        }
         let key = AttributeKey { ino, name: name.into() };
         let previous = self.tables.attributes.set(&key, value.map(|value| Bytes(value.into())));
         self.undo.push(Undo::Attribute(key, previous));
@@ -356,6 +483,83 @@ impl State {
     pub(super) fn set_totals(&mut self, totals: Totals) {
         self.undo.push(Undo::Totals(self.totals));
         self.totals = totals;
+    }
+
+    // The session.
+
+    /// Takes over what the tables tell of it.
+    pub(super) fn load_session(&mut self, key: SessionKey, record: &SessionRecord) -> Result<()> {
+        match record {
+            SessionRecord::Session(session) if key.part == 0 => self.session = (**session).clone(),
+            SessionRecord::Window(window) if key.part > 0 && self.windows.is_free(key.part, window.span) => {
+                self.windows.insert(key.part, *window);
+            }
+            _ => {
+                return Err(Damage::new(
+                    format_args!("session part {:#x}", key.part),
+                    "contradicts the others",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the session where a checkpoint finds it; there is no record of one before the first.
+    pub(super) fn put_session(&mut self) {
+        if self.session.ordinal > 0 {
+            let session = SessionRecord::Session(Box::new(self.session.clone()));
+            self.tables.sessions.set(&SessionKey { part: 0 }, Some(session));
+        }
+    }
+
+    pub(super) fn set_session(&mut self, session: Session) {
+        let before = std::mem::replace(&mut self.session, session);
+        self.undo.push(Undo::Session(Box::new(before)));
+    }
+
+    pub(super) fn note_answered(&mut self, slot: u16, seq: u64) -> Result<()> {
+        let place = self.session.answered.get_mut(usize::from(slot));
+        let place = place
+            .filter(|newest| **newest < seq)
+            .ok_or(Error::Posix(Errno::Invalid))?;
+        self.undo.push(Undo::Answered(slot, std::mem::replace(place, seq)));
+        Ok(())
+    }
+
+    pub(super) fn note_posted(&mut self, position: u64) {
+        let before = std::mem::replace(&mut self.session.posted, position);
+        self.undo.push(Undo::Posted(before));
+    }
+
+    /// Uses a number that was granted. Whether it was.
+    pub(super) fn take_granted(&mut self, ino: Ino) -> bool {
+        if !self.session.unused.contains(ino) {
+            return false;
+        }
+        if self.session.unused.is_full() {
+            self.undo.push(Undo::Session(Box::new(self.session.clone())));
+        } else {
+            self.undo.push(Undo::Number(ino));
+        }
+        self.session.unused.take(ino)
+    }
+
+    pub(super) fn put_window(&mut self, base: u64, window: Option<Window>) {
+        let before = self.windows.at(base).map(|(_, window)| window);
+        self.windows.remove(base);
+        if let Some(window) = window {
+            self.windows.insert(base, window);
+        }
+        let key = SessionKey { part: base };
+        let previous = self.tables.sessions.set(&key, window.map(SessionRecord::Window));
+        self.undo.push(Undo::Window(base, before, previous));
+    }
+
+    /// What follows from the attributes a file has.
+    pub(super) fn marks_of(&self, ino: Ino) -> Result<Marks> {
+        let attributes = self.attributes(ino)?;
+        let marks = attributes.iter().map(|(key, _)| Marks::of_name(&key.name));
+        Ok(marks.fold(Marks::default(), Marks::with))
     }
 
     // Rows.
@@ -435,6 +639,18 @@ impl State {
             self.undo.push(Undo::Freed(run, seq));
         }
         Ok(())
+    }
+
+    /// Whether several places refer to a block.
+    pub(super) fn is_shared(&mut self, block: Block) -> Result<bool> {
+        if !self.shared_groups.may_contain(block) {
+            return Ok(false);
+        }
+        let key = SharedKey {
+            group: References::group_of(block),
+        };
+        let references = self.tables.shared.get(&self.base, &key)?;
+        Ok(references.is_some_and(|references| references.extra(block) > 0))
     }
 
     /// One more place refers to a block that is in use.

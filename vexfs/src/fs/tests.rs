@@ -366,7 +366,9 @@ fn a_planned_write_shows_when_it_is_committed_and_leaves_nothing_when_it_is_aban
         let content: Vec<u8> = pattern(40_960, 3).into_iter().chain(noise).collect();
         let at = (1 << 20) - 8192;
         let available = fs.statistics().available_blocks;
-        let plan = fs.plan_write(ino, at, &content, NOW, Patience::Refuse).unwrap();
+        let plan = fs
+            .plan_write(ino, at, &content, Author::Writer(NOW), Patience::Refuse)
+            .unwrap();
         assert_eq!(plan.length(), 8192);
         store(&disk, &plan, &content);
         fs.abandon_write(plan);
@@ -377,7 +379,7 @@ fn a_planned_write_shows_when_it_is_committed_and_leaves_nothing_when_it_is_aban
         while done < content.len() {
             let rest = &content[done..];
             let mut plan = fs
-                .plan_write(ino, at + done as u64, rest, NOW, Patience::Refuse)
+                .plan_write(ino, at + done as u64, rest, Author::Writer(NOW), Patience::Refuse)
                 .unwrap();
             store(&disk, &plan, rest);
             assert!(fs.commit_write(&mut plan, Patience::Refuse).unwrap());
@@ -414,7 +416,10 @@ fn content_that_nobody_looks_at_is_kept_by_files_without_checksums_and_refused_b
             "{name}: {refused:?}"
         );
         fs.write(ino, 0, &pattern(8192, 1), NOW).unwrap();
-        assert!(fs.plan_read(ino, 0, 8192).unwrap().placements().is_none(), "{name}");
+        assert!(
+            fs.plan_read(ino, 0, 8192, Until::End).unwrap().placements().is_none(),
+            "{name}"
+        );
     }
     let ino = make(b"bare", FileFlags::NO_CHECKSUM);
     let content = pattern(65_536, 5);
@@ -431,7 +436,7 @@ fn content_that_nobody_looks_at_is_kept_by_files_without_checksums_and_refused_b
 
     let read = |spoil: &mut dyn FnMut()| {
         let mut buffer = vec![0xee; 1 << 20];
-        let plan = fs.plan_read(ino, 0, buffer.len()).unwrap();
+        let plan = fs.plan_read(ino, 0, buffer.len(), Until::End).unwrap();
         for place in plan.placements().unwrap() {
             match place.at {
                 Some(at) => disk.read(at, &mut buffer[place.range]).unwrap(),
@@ -457,7 +462,7 @@ fn a_planned_read_finds_damage_and_what_changed_under_it() {
     fs.write(ino, 0, &pattern(12_288, 1), NOW).unwrap();
     let mut buffer = vec![0; 12_288];
     let mut read = |spoil: &mut dyn FnMut(&mut Vec<u8>)| {
-        let mut plan = fs.plan_read(ino, 0, buffer.len()).unwrap();
+        let mut plan = fs.plan_read(ino, 0, buffer.len(), Until::End).unwrap();
         for (at, bytes) in plan.transfers(&mut buffer) {
             disk.read(at, bytes).unwrap();
         }
@@ -480,7 +485,7 @@ fn only_whole_blocks_are_planned() {
     let fs = open(&pool(64));
     let ino = fs.create(Ino::ROOT, b"volume", &file(0o600)).unwrap().ino;
     for (at, length) in [(0, 0), (0, 100), (512, 4096), (4096, 4097)] {
-        let planned = fs.plan_write(ino, at, &vec![0; length], NOW, Patience::Wait);
+        let planned = fs.plan_write(ino, at, &vec![0; length], Author::Writer(NOW), Patience::Wait);
         assert_eq!(
             planned.unwrap_err().errno(),
             Errno::Invalid.number(),
@@ -504,7 +509,10 @@ fn who_does_not_wait_is_told_so_and_who_does_gets_the_space_of_what_was_removed(
     }
     fs.truncate(ino, 0, NOW).unwrap();
     // What was freed is not to be had before a flush.
-    let refused = fs.plan_write(ino, 0, &piece, NOW, Patience::Refuse).map(drop);
+    let refused = fs
+        .plan_write(ino, 0, &piece, Author::Writer(NOW), Patience::Refuse)
+        .map(drop);
     assert_eq!(refused.unwrap_err().errno(), Errno::WouldWait.number());
-    fs.plan_write(ino, 0, &piece, NOW, Patience::Wait).unwrap();
+    fs.plan_write(ino, 0, &piece, Author::Writer(NOW), Patience::Wait)
+        .unwrap();
 }

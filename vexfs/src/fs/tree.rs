@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Error, Result};
 use crate::units::Ino;
 
 use super::apply::Chain;
@@ -12,6 +12,7 @@ use super::engine::Fs;
 use super::namespace::{Attributes, NewFile, SetAttributes};
 use super::op::xattr;
 use super::record::{FileFlags, Kind, Timestamp};
+use super::vectors::{Embedded, Put};
 
 impl Fs {
     /// Makes a copy of a file or of everything below a directory, under a new name. Blocks are shared, hard links inside
@@ -151,9 +152,42 @@ impl Fs {
         Ok(copy)
     }
 
+    /// All vectors, under the same ordinals.
+    fn copy_vectors(&self, from: Ino, to: Ino, now: Timestamp) -> Result<()> {
+        for space in self.spaces_of(from)? {
+            let vectors = match self.vectors_of(from, space) {
+                Err(Error::Posix(Errno::NoEntry)) => continue,
+                other => other?,
+            };
+            let mut rest = vectors.as_slice();
+            while let Some(first) = rest.first() {
+                let most = (super::MAX_XATTR_VALUE / first.bytes.len().max(1)).max(1);
+                let follows = |(ordinal, next): &(u32, &Embedded)| next.ordinal == *ordinal && next.of == first.of;
+                let count = (first.ordinal..).zip(rest).take(most).take_while(follows).count();
+                let (now_put, later) = rest.split_at(count);
+                let bytes: Vec<u8> = now_put.iter().flat_map(|vector| vector.bytes.iter().copied()).collect();
+                self.put_vectors(&Put {
+                    ino: to,
+                    space,
+                    ordinal: first.ordinal,
+                    whole: false,
+                    of: Some(first.of),
+                    bytes: &bytes,
+                    now,
+                })?;
+                rest = later;
+            }
+        }
+        Ok(())
+    }
+
     /// Extended attributes, owner, permissions, flags and times; last, since writing changes some of them.
     fn copy_attributes(&self, from: Ino, to: Ino, now: Timestamp) -> Result<()> {
+        self.copy_vectors(from, to, now)?;
         for name in self.list_xattrs(from)? {
+            if name.starts_with(super::vectors::PREFIX) {
+                continue;
+            }
             let value = self.get_xattr(from, &name)?;
             self.set_xattr(to, &name, &value, xattr::CREATE, now)?;
         }

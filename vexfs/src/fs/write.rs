@@ -10,7 +10,9 @@
 //! The lock is held in steps 1 and 3 and never while bytes move. A write that covers a block only in part fills the rest
 //! from what the file held; if that changed meanwhile, it begins again.
 //!
-//! Bytes of a block beyond the end of the file are zeros on disk: whoever makes a file longer need not care.
+//! Bytes of a block beyond the end of the file are zeros on disk: whoever makes a file longer need not care. Files that a
+//! client writes are the exception: it stores bytes first and makes the file longer then. How far those reach is known
+//! (`Inode::hidden`), and what a client of the past has left is cleared before anything else happens ([`Fs::settle`]).
 
 use std::ops::Range;
 
@@ -33,6 +35,15 @@ const PIECE: u64 = 1 << 20;
 /// Permissions that a write takes away: set-user-ID, and set-group-ID where it means executing.
 const SET_IDS: u16 = 0o6000;
 
+/// In whose name bytes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// Somebody who writes now: the file becomes longer if need be, times and permissions follow.
+    Writer(Timestamp),
+    /// The client, which looks after all that itself.
+    Client,
+}
+
 impl Fs {
     /// Writes bytes of a file. What was written before an error stays, and is told.
     pub fn write(&self, ino: Ino, at: u64, from: &[u8], now: Timestamp) -> Result<usize> {
@@ -45,7 +56,7 @@ impl Fs {
             let here = at + written as u64;
             let rest = from.get(written..).unwrap_or_default();
             let piece = rest.get(..first_piece(here, rest.len())).unwrap_or_default();
-            match self.write_piece(ino, here, piece, now, None) {
+            match self.write_piece(ino, here, piece, Author::Writer(now), &[]) {
                 Ok(()) => {
                     self.shared.metrics.data.written_bytes.add(piece.len() as u64);
                     written += piece.len();
@@ -57,42 +68,37 @@ impl Fs {
         Ok(written)
     }
 
-    /// Writes what is at most one transaction. `then` becomes part of it: both are done or neither.
-    pub(super) fn write_piece(
-        &self,
-        ino: Ino,
-        at: u64,
-        from: &[u8],
-        now: Timestamp,
-        then: Option<&Op<'_>>,
-    ) -> Result<()> {
+    /// Writes what is at most one transaction. `then` becomes part of it: all is done or nothing.
+    pub(super) fn write_piece(&self, ino: Ino, at: u64, from: &[u8], author: Author, then: &[Op<'_>]) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let draft = {
-                let mut core = self.shared.writable()?;
-                match core.draft(ino, at, from.len())? {
-                    Draft::Inline(inode) => {
-                        let at = u32::try_from(at).map_err(|_| Error::Posix(Errno::Invalid))?;
-                        let mut operations = vec![Op::WriteInline {
-                            ino,
-                            at,
-                            time: now,
-                            bytes: from,
-                        }];
-                        operations.extend(drop_set_ids(ino, &inode, now));
-                        operations.extend(then.cloned());
-                        core.perform(&operations)?;
-                        return self.shared.request_checkpoint(core);
+            let mut core = self.shared.writable()?;
+            match core.draft(ino, at, from.len(), author)? {
+                Draft::Inline(inode) => {
+                    let at = u32::try_from(at).map_err(|_| Error::Posix(Errno::Invalid))?;
+                    let mut operations = Vec::with_capacity(1 + then.len());
+                    if let Author::Writer(time) = author {
+                        let bytes = from;
+                        operations.push(Op::WriteInline { ino, at, time, bytes });
+                        operations.extend(drop_set_ids(ino, &inode, time));
                     }
-                    Draft::Spill => None,
-                    Draft::Blocks(draft) => Some(draft),
+                    operations.extend_from_slice(then);
+                    core.perform(&operations)?;
+                    return self.shared.request_checkpoint(core);
                 }
-            };
-            let Some(draft) = draft else {
-                self.spill(ino, now)?;
-                continue;
-            };
-            if self.write_blocks(ino, at, from, now, draft, then)? {
-                return Ok(());
+                Draft::Spill => {
+                    drop(core);
+                    self.spill(ino)?;
+                }
+                Draft::Settle => {
+                    drop(core);
+                    self.settle(ino)?;
+                }
+                Draft::Blocks(draft) => {
+                    drop(core);
+                    if self.write_blocks(ino, at, from, author, draft, then)? {
+                        return Ok(());
+                    }
+                }
             }
         }
         Err(Errno::Busy.into())
@@ -106,7 +112,7 @@ impl Fs {
         ino: Ino,
         at: u64,
         content: &[u8],
-        now: Timestamp,
+        author: Author,
         patience: Patience,
     ) -> Result<WritePlan> {
         let whole = at.is_multiple_of(BLOCK_SIZE as u64) && content.len().is_multiple_of(BLOCK_SIZE);
@@ -114,7 +120,7 @@ impl Fs {
             return Err(Errno::Invalid.into());
         }
         let piece = content.get(..first_piece(at, content.len())).unwrap_or_default();
-        self.plan_whole_blocks(ino, at, Content::Bytes(piece), now, patience)
+        self.plan_whole_blocks(ino, at, Content::Bytes(piece), author, patience)
     }
 
     /// The same for content that the caller cannot look at, as it is in memory of somebody else: [`Errno::NotSupported`]
@@ -131,7 +137,7 @@ impl Fs {
             return Err(Errno::Invalid.into());
         }
         let piece = Content::Unseen(first_piece(at, length));
-        self.plan_whole_blocks(ino, at, piece, now, patience)
+        self.plan_whole_blocks(ino, at, piece, Author::Writer(now), patience)
     }
 
     fn plan_whole_blocks(
@@ -139,17 +145,21 @@ impl Fs {
         ino: Ino,
         at: u64,
         piece: Content<'_>,
-        now: Timestamp,
+        author: Author,
         patience: Patience,
     ) -> Result<WritePlan> {
         let end = at.checked_add(piece.len() as u64).filter(|&end| end <= MAX_FILE_BYTES);
         let end = end.ok_or(Error::Posix(Errno::FileTooLarge))?;
         for _ in 0..ATTEMPTS {
-            let draft = self.shared.writable_with(patience)?.draft(ino, at, piece.len())?;
+            let draft = self
+                .shared
+                .writable_with(patience)?
+                .draft(ino, at, piece.len(), author)?;
             match draft {
-                Draft::Blocks(draft) => return self.place(ino, draft, piece, end, now, patience),
-                Draft::Spill if patience == Patience::Wait => self.spill(ino, now)?,
-                Draft::Spill => return Err(Errno::WouldWait.into()),
+                Draft::Blocks(draft) => return self.place(ino, draft, piece, end, author, patience),
+                Draft::Spill | Draft::Settle if patience == Patience::Refuse => return Err(Errno::WouldWait.into()),
+                Draft::Spill => self.spill(ino)?,
+                Draft::Settle => self.settle(ino)?,
                 // Whole blocks are longer than what goes into the metadata.
                 Draft::Inline(_) => return Err(Errno::Invalid.into()),
             }
@@ -161,14 +171,14 @@ impl Fs {
     /// lies around the written bytes changed; that does not happen to writes of whole blocks. Refused for lack of patience,
     /// the plan can be committed later; after every other answer it is spent.
     pub fn commit_write(&self, plan: &mut WritePlan, patience: Patience) -> Result<bool> {
-        let committed = self.commit(plan, None, patience)?;
+        let committed = self.commit(plan, &[], patience)?;
         if committed {
             self.shared.metrics.data.written_bytes.add(plan.length as u64);
         }
         Ok(committed)
     }
 
-    fn commit(&self, plan: &mut WritePlan, then: Option<&Op<'_>>, patience: Patience) -> Result<bool> {
+    fn commit(&self, plan: &mut WritePlan, then: &[Op<'_>], patience: Patience) -> Result<bool> {
         let core = match self.shared.writable_with(patience) {
             Err(Error::Posix(Errno::WouldWait)) => return Err(Errno::WouldWait.into()),
             core => core,
@@ -176,18 +186,18 @@ impl Fs {
         let result = core.and_then(|mut core| {
             let inode = core.state.inode(plan.ino)?;
             let mut operations: Vec<Op<'_>> = std::mem::take(&mut plan.operations);
-            if plan.moves_only {
-                operations.push(keep_times(plan.ino, &inode, plan.now));
-            } else {
-                operations.extend(drop_set_ids(plan.ino, &inode, plan.now));
+            match plan.author {
+                Author::Writer(now) if plan.moves_only => operations.push(keep_times(plan.ino, &inode, now)),
+                Author::Writer(now) => operations.extend(drop_set_ids(plan.ino, &inode, now)),
+                Author::Client => {}
             }
-            operations.extend(then.cloned());
+            operations.extend_from_slice(then);
             for edge in &plan.draft.edges {
                 if core.map(plan.ino, edge.at, 1)?.first() != Some(edge) {
                     return Ok(false);
                 }
             }
-            if plan.draft.covered.is_some() {
+            if plan.draft.covered.is_some() || plan.author == Author::Client {
                 core.perform_covered(&operations)?;
             } else {
                 core.perform(&operations)?;
@@ -208,7 +218,7 @@ impl Fs {
     }
 
     /// Gives the bytes of a small file a block, if they are stored in the metadata. Nobody sees a difference.
-    pub(super) fn spill(&self, ino: Ino, now: Timestamp) -> Result<()> {
+    pub(super) fn spill(&self, ino: Ino) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let draft = {
                 let mut core = self.core();
@@ -232,11 +242,57 @@ impl Fs {
                     covered: None,
                 }
             };
-            if self.write_blocks(ino, 0, &[], now, draft, None)? {
+            if self.write_blocks(ino, 0, &[], Author::Writer(Timestamp(0)), draft, &[])? {
                 return Ok(());
             }
         }
         Err(Errno::Busy.into())
+    }
+
+    /// Makes zeros of what a client of the past stored beyond the end of a file and did not reveal. Nobody sees a
+    /// difference.
+    pub(super) fn settle(&self, ino: Ino) -> Result<()> {
+        let stale = {
+            let mut core = self.core();
+            let inode = core.state.inode(ino)?;
+            core.is_stale(&inode)
+        };
+        if stale { self.clear_hidden(ino) } else { Ok(()) }
+    }
+
+    /// The same, whoever stored it.
+    pub(super) fn clear_hidden(&self, ino: Ino) -> Result<()> {
+        let inode = self.core().state.inode(ino)?;
+        if inode.hidden == 0 {
+            return Ok(());
+        }
+        let size = inode.size;
+        let beyond = FileBlock(blocks_for(size));
+        let keep = keep_times(ino, &inode, Timestamp(0));
+        let last_step = self.punch_quietly(ino, beyond, &keep)?;
+        let cut = [
+            Op::Punch {
+                ino,
+                from: last_step,
+                count: super::MAX_FILE_BLOCKS - last_step.0,
+                time: Timestamp(0),
+            },
+            Op::Truncate {
+                ino,
+                size,
+                time: Timestamp(0),
+            },
+            keep,
+        ];
+        let tail = size % BLOCK_SIZE as u64;
+        if tail == 0 || !self.has_blocks(ino, FileBlock::of(size))? {
+            let mut core = self.shared.writable()?;
+            core.perform(&cut)?;
+            return self.shared.request_checkpoint(core);
+        }
+        let zeros = [0; BLOCK_SIZE];
+        let rest = zeros.get(usize::try_from(tail).unwrap_or(0)..).unwrap_or_default();
+        self.write_piece(ino, size, rest, Author::Client, &cut)
     }
 
     /// Writes whole blocks elsewhere and puts them into the map. False: the edges changed meanwhile.
@@ -245,9 +301,9 @@ impl Fs {
         ino: Ino,
         at: u64,
         from: &[u8],
-        now: Timestamp,
+        author: Author,
         draft: Blocks,
-        then: Option<&Op<'_>>,
+        then: &[Op<'_>],
     ) -> Result<bool> {
         let merged;
         let content = if from.len() as u64 == draft.count * BLOCK_SIZE as u64 {
@@ -257,7 +313,7 @@ impl Fs {
             &merged
         };
         let end = at + from.len() as u64;
-        let mut plan = self.place(ino, draft, Content::Bytes(content), end, now, Patience::Wait)?;
+        let mut plan = self.place(ino, draft, Content::Bytes(content), end, author, Patience::Wait)?;
         plan.moves_only = from.is_empty();
         let disk = &self.shared.disk;
         let written = plan
@@ -297,7 +353,7 @@ impl Fs {
         draft: Blocks,
         content: Content<'_>,
         end: u64,
-        now: Timestamp,
+        author: Author,
         patience: Patience,
     ) -> Result<WritePlan> {
         let flags = draft.inode.flags;
@@ -310,7 +366,7 @@ impl Fs {
             draft,
             length: content.len(),
             end,
-            now,
+            author,
             moves_only: false,
             runs: Vec::new(),
             operations: Vec::new(),
@@ -339,13 +395,23 @@ impl Fs {
             }
             Content::Bytes(_) | Content::Unseen(_) => Vec::new(),
         };
-        plan.operations.push(Op::Write {
-            ino: plan.ino,
-            at: plan.draft.at.plus((offset / BLOCK_SIZE) as u64),
-            end: plan.end,
-            time: plan.now,
-            runs,
-            checksums,
+        let (ino, at) = (plan.ino, plan.draft.at.plus((offset / BLOCK_SIZE) as u64));
+        plan.operations.push(match plan.author {
+            Author::Writer(time) => Op::Write {
+                ino,
+                at,
+                end: plan.end,
+                time,
+                runs,
+                checksums,
+            },
+            Author::Client => Op::Store {
+                ino,
+                at,
+                reach: reach_of(at, content),
+                runs,
+                checksums,
+            },
         });
         Ok(())
     }
@@ -373,16 +439,31 @@ impl Fs {
                 let runs = self.place_blocks(plan, from, packed.len(), patience)?;
                 plan.packed.push(packed);
                 self.shared.metrics.data.compressions.increment();
-                plan.operations.push(Op::WritePacked {
-                    ino: plan.ino,
-                    at,
-                    count: u8::try_from(count).unwrap_or(u8::MAX),
-                    algorithm: algorithm as u8,
-                    bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-                    checksum,
-                    end: plan.end,
-                    time: plan.now,
-                    runs,
+                let ino = plan.ino;
+                let (algorithm, count) = (algorithm as u8, u8::try_from(count).unwrap_or(u8::MAX));
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                plan.operations.push(match plan.author {
+                    Author::Writer(time) => Op::WritePacked {
+                        ino,
+                        at,
+                        count,
+                        algorithm,
+                        bytes,
+                        checksum,
+                        end: plan.end,
+                        time,
+                        runs,
+                    },
+                    Author::Client => Op::StorePacked {
+                        ino,
+                        at,
+                        count,
+                        algorithm,
+                        bytes,
+                        checksum,
+                        reach: reach_of(at, Content::Bytes(here)),
+                        runs,
+                    },
                 });
             } else {
                 self.place_plain(plan, offset, Content::Bytes(here), patience)?;
@@ -399,6 +480,7 @@ impl Fs {
             count: (bytes / BLOCK_SIZE) as u64,
             goal: plan.draft.goal,
             covered: plan.draft.covered,
+            credit: plan.author == Author::Client,
             patience,
         })?;
         plan.runs.extend(&runs);
@@ -416,8 +498,17 @@ impl Fs {
     }
 }
 
+/// The end of the last byte of whole blocks that is not zero, or may be another.
+fn reach_of(at: FileBlock, content: Content<'_>) -> u64 {
+    let length = match content {
+        Content::Bytes(bytes) => bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1),
+        Content::Unseen(length) => length,
+    };
+    at.byte_at() + length as u64
+}
+
 /// How much of so many bytes one transaction takes.
-fn first_piece(at: u64, length: usize) -> usize {
+pub(super) fn first_piece(at: u64, length: usize) -> usize {
     let room = PIECE - at % PIECE;
     usize::try_from(room).unwrap_or(usize::MAX).min(length)
 }
@@ -448,7 +539,7 @@ pub struct WritePlan {
     length: usize,
     /// The byte after the last one written.
     end: u64,
-    now: Timestamp,
+    author: Author,
     /// The file gets a block for bytes it has already.
     moves_only: bool,
     runs: Vec<Run>,
@@ -515,6 +606,8 @@ enum Draft {
     Inline(Inode),
     /// The file's bytes are in the metadata and must get a block first.
     Spill,
+    /// A client of the past left bytes beyond the end.
+    Settle,
     /// Whole blocks.
     Blocks(Blocks),
 }
@@ -532,10 +625,15 @@ struct Blocks {
 }
 
 impl Core {
-    fn draft(&mut self, ino: Ino, at: u64, length: usize) -> Result<Draft> {
+    fn draft(&mut self, ino: Ino, at: u64, length: usize, author: Author) -> Result<Draft> {
         let inode = self.regular(ino)?;
-        if inode.flags.has(FileFlags::IMMUTABLE) || inode.flags.has(FileFlags::APPEND) && at < inode.size {
-            return Err(Errno::NotPermitted.into());
+        if author != Author::Client {
+            if inode.flags.has(FileFlags::IMMUTABLE) || inode.flags.has(FileFlags::APPEND) && at < inode.size {
+                return Err(Errno::NotPermitted.into());
+            }
+            if self.is_stale(&inode) {
+                return Ok(Draft::Settle);
+            }
         }
         let end = at + length as u64;
         let (first, last) = (FileBlock::of(at), FileBlock(blocks_for(end) - 1));
@@ -552,7 +650,7 @@ impl Core {
         let mut edges = Vec::new();
         let starts_inside = !at.is_multiple_of(BLOCK_SIZE as u64);
         // A last block that is written up to the end of the file is zeros beyond.
-        let ends_inside = !end.is_multiple_of(BLOCK_SIZE as u64) && end < inode.size;
+        let ends_inside = !end.is_multiple_of(BLOCK_SIZE as u64) && end < inode.reach();
         for (wanted, block) in [
             (starts_inside || count == 1 && ends_inside, first),
             (count > 1 && ends_inside, last),
@@ -574,6 +672,12 @@ impl Core {
             goal,
             covered,
         }))
+    }
+
+    /// Whether something is hidden behind a file's end that nobody will reveal.
+    pub(super) fn is_stale(&self, inode: &Inode) -> bool {
+        let session = &self.state.session;
+        inode.hidden > 0 && !(session.is_live() && inode.hidden_in == session.ordinal)
     }
 
     /// The pool's block of a file block.
@@ -612,7 +716,7 @@ impl Core {
 }
 
 /// After bytes only moved from the metadata to a block: nothing was modified.
-fn keep_times(ino: Ino, inode: &Inode, now: Timestamp) -> Op<'static> {
+pub(super) fn keep_times(ino: Ino, inode: &Inode, now: Timestamp) -> Op<'static> {
     Op::SetAttributes {
         ino,
         fields: change::MODIFIED | change::CHANGED,

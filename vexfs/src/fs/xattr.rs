@@ -8,11 +8,13 @@ use crate::units::Ino;
 use super::engine::Fs;
 use super::op::Op;
 use super::record::Timestamp;
+use super::vectors::attribute;
 
 /// Namespaces of names.
 const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
 
-fn check(name: &[u8]) -> Result<()> {
+/// Whether there can be such an attribute.
+pub(super) fn check(name: &[u8]) -> Result<()> {
     let known = NAMESPACES
         .iter()
         .any(|space| name.len() > space.len() && name.starts_with(space));
@@ -23,6 +25,9 @@ impl Fs {
     /// The value of an attribute.
     pub fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
         check(name)?;
+        if let Some(space) = attribute::space_of(name) {
+            return self.vector_attribute(ino, space);
+        }
         let mut core = self.core();
         core.state.inode(ino)?;
         let value = core.state.attribute(ino, name)?;
@@ -41,10 +46,34 @@ impl Fs {
             name,
             value,
         };
-        self.transact_with(&[operation], |core| {
+        let set = self.transact_with(std::slice::from_ref(&operation), |core| {
             let inode = core.state.inode(ino)?;
             core.forbid_change(&inode)
-        })
+        });
+        self.tend_vectors(&operation, &set)?;
+        set
+    }
+
+    /// After an operation that may have set vectors as an attribute: sees to it that they are moved when there are enough of
+    /// them, or says why they were refused.
+    pub(super) fn tend_vectors(&self, operation: &Op<'_>, outcome: &Result<()>) -> Result<()> {
+        let Op::SetXattr { ino, name, value, .. } = *operation else {
+            return Ok(());
+        };
+        let Some(space) = attribute::space_of(name) else {
+            return Ok(());
+        };
+        match outcome {
+            Ok(()) => {
+                let space = self.core().state.space_named(space)?;
+                space.map_or(Ok(()), |space| self.seal_if_due(space))
+            }
+            Err(error @ Error::Posix(Errno::Invalid | Errno::NotSupported)) => {
+                self.tell_refused(ino, space, value, error);
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Removes an attribute.
@@ -62,6 +91,12 @@ impl Fs {
         let mut core = self.core();
         core.state.inode(ino)?;
         let attributes = core.state.attributes(ino)?;
-        Ok(attributes.into_iter().map(|(key, _)| key.name).collect())
+        let mut names: Vec<_> = attributes.into_iter().map(|(key, _)| key.name).collect();
+        let vectors = core.vector_attributes(ino)?;
+        if !vectors.is_empty() {
+            names.extend(vectors);
+            names.sort_unstable();
+        }
+        Ok(names)
     }
 }

@@ -37,6 +37,8 @@ pub struct Table<K, V> {
     recent: Frozen<K, V>,
     hot: FxHashMap<K, Option<V>>,
     cold: FxHashMap<K, Option<V>>,
+    /// Whether inodes have records here, of those asked about; any change of a record forgets its inode.
+    owners: FxHashMap<Ino, bool>,
     cache_limit: usize,
     /// No record of an inode from this one on is in the base.
     unknown_to_base: Ino,
@@ -61,6 +63,7 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
             recent: Arc::default(),
             hot: FxHashMap::default(),
             cold: FxHashMap::default(),
+            owners: FxHashMap::default(),
             cache_limit: cache_limit.max(1),
             unknown_to_base,
             reads: Reads::default(),
@@ -107,6 +110,11 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
         if !self.cold.is_empty() {
             self.cold.remove(key);
         }
+        if !self.owners.is_empty()
+            && let Some(owner) = key.owner()
+        {
+            self.owners.remove(&owner);
+        }
     }
 
     /// Takes back the last change of a key.
@@ -116,6 +124,23 @@ impl<K: Key, V: Record + Clone> Table<K, V> {
             Some(value) => self.active.insert(key.clone(), value),
             None => self.active.remove(key),
         };
+    }
+
+    /// Whether an inode has any records here: all of them are from `from` on and below `to`. What was once found is remembered.
+    pub fn has_any(&mut self, base: &Base, owner: Ino, from: &K, to: &K) -> Result<bool> {
+        if let Some(&known) = self.owners.get(&owner) {
+            return Ok(known);
+        }
+        let mut found = false;
+        self.visit(base, from, to, |_, _| {
+            found = true;
+            false
+        })?;
+        if self.owners.len() >= self.cache_limit {
+            self.owners.clear();
+        }
+        self.owners.insert(owner, found);
+        Ok(found)
     }
 
     /// The records from `from` on and below `to`, in order, at most `limit`.

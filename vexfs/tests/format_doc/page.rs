@@ -9,10 +9,11 @@ use vexfs::codec::Writer;
 use vexfs::disk::{Disk, MemDisk};
 use vexfs::units::{BLOCK_SIZE, Block};
 
-/// The whole page.
+/// The whole page, and that of vectors.
 pub(crate) fn text() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/FORMAT.md");
-    std::fs::read_to_string(path).unwrap()
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = |name| std::fs::read_to_string(docs.join(name)).unwrap();
+    page("FORMAT.md") + &page("FORMAT-VECTORS.md")
 }
 
 /// Rows of a table: the cells, without the quotes of code.
@@ -45,7 +46,7 @@ pub(crate) fn tables() -> BTreeMap<String, Rows> {
 pub(crate) fn table(name: &str) -> Rows {
     tables()
         .remove(name)
-        .unwrap_or_else(|| panic!("FORMAT.md has no table {name}"))
+        .unwrap_or_else(|| panic!("the pages have no table {name}"))
 }
 
 pub(crate) fn plain(cell: &str) -> String {
@@ -170,6 +171,18 @@ pub(crate) fn put(out: &mut Vec<u8>, kind: &str, value: u64) {
             out.put_u32(2);
             out.put_u32(0x0102_0304);
             out.put_u32(0x0506_0708);
+        }
+        "names" => {
+            out.put_u32(2);
+            for name in [b"ab", b"cd"] {
+                out.put_u32(2);
+                out.put(name);
+            }
+        }
+        "numbers" => {
+            out.put_u32(2);
+            out.put_u64(value);
+            out.put_u64(value + 1);
         }
         _ => out.put(&value.to_le_bytes()[..usize::try_from(number(&fixed[1])).unwrap()]),
     }

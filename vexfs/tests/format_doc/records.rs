@@ -7,14 +7,22 @@ use vexfs::codec::{Reader, Writer};
 use vexfs::data::row::Row;
 use vexfs::fs::op::{self, Op};
 use vexfs::fs::record::{
-    AttributeKey, Entry, EntryKey, FileFlags, GroupKey, Inode, InodeKey, Kind, Orphan, OrphanKey, RowKey, SharedKey,
-    Timestamp, Totals, TotalsKey,
+    AttributeKey, Entry, EntryKey, FileFlags, GroupKey, Inode, InodeKey, Kind, Marks, Orphan, OrphanKey, PlaceKey,
+    RowKey, SessionKey, SharedKey, Timestamp, Totals, TotalsKey,
 };
+use vexfs::fs::session::{Session, SessionRecord, Window};
+use vexfs::fs::vectors::record::{
+    CentreKey, Embedding, EmbeddingKey, GrowingKey, IndexKey, IndexRecord, IndexState, LeafKey, LeafRow, Place, Slab,
+    SlabKey, Space, SpaceKey, SpaceName, SpaceNameKey, SpaceState, Vector, VectorKey,
+};
+use vexfs::fs::vectors::slab::{self, Sealed};
+use vexfs::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
 use vexfs::meta::{Key, Record, encode_key};
 use vexfs::space::shared::References;
 use vexfs::units::{Block, Ino, Run};
+use vexfs::vector::codec::Tier;
 
-use crate::page::{distinct, number, pairs, plain, put, table};
+use crate::page::{Fixed, distinct, number, pairs, plain, put, table};
 
 #[test]
 fn operations_have_the_numbers_and_fields_that_are_told() {
@@ -31,6 +39,8 @@ fn operations_have_the_numbers_and_fields_that_are_told() {
         "`bytes`" => "&'a [u8]",
         "`runs`" => "Vec<Run>",
         "`crcs`" => "Vec<Crc>",
+        "`names`" => "Vec<&'a [u8]>",
+        "`numbers`" => "Vec<u64>",
         other => panic!("{other} is no type of an operation"),
     };
     assert_eq!(told.len(), op::LAYOUTS.len());
@@ -90,6 +100,9 @@ fn flags_have_the_values_that_are_told() {
             ("rename::WHITEOUT", op::rename::WHITEOUT.into()),
             ("xattr::CREATE", op::xattr::CREATE.into()),
             ("xattr::REPLACE", op::xattr::REPLACE.into()),
+            ("vectors::CREATE", op::vectors::CREATE.into()),
+            ("vectors::REPLACE", op::vectors::REPLACE.into()),
+            ("vectors::WHOLE", op::vectors::WHOLE.into()),
         ],
     );
     expect(
@@ -140,6 +153,60 @@ fn records_have_the_tags_and_keys_that_are_told() {
         ("References", encode_key(&SharedKey { group })),
         ("Orphan", encode_key(&OrphanKey { ino })),
         ("Totals", encode_key(&TotalsKey {})),
+        ("Session", encode_key(&SessionKey { part: group })),
+        (
+            "Place",
+            encode_key(&PlaceKey {
+                ino,
+                directory: Ino(distinct(0x23)),
+                cookie: group,
+            }),
+        ),
+        ("Space", encode_key(&SpaceKey { space: ino })),
+        (
+            "SpaceName",
+            encode_key(&SpaceNameKey {
+                name: b"rest".as_slice().into(),
+            }),
+        ),
+        (
+            "Embedding",
+            encode_key(&EmbeddingKey {
+                ino,
+                space: Ino(distinct(0x23)),
+                ordinal: group,
+            }),
+        ),
+        (
+            "Vector",
+            encode_key(&VectorKey {
+                space: ino,
+                vector: group,
+            }),
+        ),
+        (
+            "Growing",
+            encode_key(&GrowingKey {
+                space: ino,
+                vector: group,
+            }),
+        ),
+        ("Slab", encode_key(&SlabKey { space: ino, at: group })),
+        ("Index", encode_key(&IndexKey { space: ino })),
+        (
+            "Leaf",
+            encode_key(&LeafKey {
+                space: ino,
+                leaf: group,
+            }),
+        ),
+        (
+            "Centre",
+            encode_key(&CentreKey {
+                space: ino,
+                leaf: group,
+            }),
+        ),
     ];
     assert_eq!(table("records").len(), keys.len());
     for (row, (record, key)) in table("records").iter().zip(keys) {
@@ -147,8 +214,12 @@ fn records_have_the_tags_and_keys_that_are_told() {
         let mut told = vec![u8::try_from(number(&row[0])).unwrap()];
         for field in row[2].split(", ").filter(|field| !field.is_empty()) {
             match field {
-                "ino 8" | "directory 8" => told.extend(ino.0.to_be_bytes()),
-                "cookie 8" | "chunk 8" | "group 8" => told.extend(group.to_be_bytes()),
+                "space 8" if record == "Embedding" => told.extend(distinct(0x23).to_be_bytes()),
+                "directory 8" if record == "Place" => told.extend(distinct(0x23).to_be_bytes()),
+                "ino 8" | "directory 8" | "space 8" => told.extend(ino.0.to_be_bytes()),
+                "cookie 8" | "chunk 8" | "group 8" | "part 8" | "ordinal 8" | "vector 8" | "at 8" | "leaf 8" => {
+                    told.extend(group.to_be_bytes());
+                }
                 "name rest" => told.extend(b"rest"),
                 other => panic!("{other}"),
             }
@@ -197,6 +268,10 @@ fn records_have_the_fields_that_are_told() {
             ("device", 77),
             ("flags", 0x84),
             ("parent", 501),
+            ("place", 0x4300),
+            ("marks", 3),
+            ("hidden", 4000),
+            ("hidden in", 6),
         ],
     );
     same(
@@ -210,11 +285,15 @@ fn records_have_the_fields_that_are_told() {
             born: Timestamp(1_000_000),
             device: 77,
             parent: Ino(501),
+            place: 0x4300,
             uid: 1000,
             gid: 1001,
             links: 3,
             flags: FileFlags(0x84),
             mode: 0o100_640,
+            marks: Marks::ACL.with(Marks::XATTRS),
+            hidden: 4000,
+            hidden_in: 6,
         },
     );
     let entry = record("entry", &[("ino", 501), ("kind", 0x80 | 8), ("name", 0)]);
@@ -239,6 +318,7 @@ fn records_have_the_fields_that_are_told() {
             promised: 9,
         },
     );
+    vectors();
     // The paragraph about references: count, then index and references of each.
     let mut references = References::default();
     for block in [64, 64, 95] {
@@ -246,6 +326,196 @@ fn records_have_the_fields_that_are_told() {
     }
     same(&[2, 0, 2, 31, 1], &references);
     assert_eq!(References::group_of(Block(64)), 2);
+}
+
+/// Records of spaces and vectors.
+#[expect(clippy::too_many_lines, reason = "one example of each")]
+fn vectors() {
+    let mut space = record(
+        "space",
+        &[
+            ("version", 1),
+            ("state", 0),
+            ("element", 2),
+            ("metric", 1),
+            ("dimensions", 384),
+            ("effort", 7),
+            ("created", 1_000_000),
+            ("next vector", 1000),
+            ("vectors", 900),
+            ("growing", 300),
+        ],
+    );
+    // Then the name, and the declared attributes.
+    space.put_counted(b"name");
+    space.put_varint(1);
+    space.put_u8(2);
+    space.put_counted(b"user.title");
+    same(
+        &space,
+        &Space {
+            state: SpaceState::Active,
+            shape: Shape::new(384, Element::F16, Metric::Cosine).unwrap(),
+            effort: 7,
+            created: Timestamp(1_000_000),
+            next: 1000,
+            vectors: 900,
+            growing: 300,
+            name: b"name".as_slice().into(),
+            fields: vec![Field::new(FieldKind::Text, b"user.title".as_slice())],
+        },
+    );
+    same(&record("space name", &[("space", 501)]), &SpaceName { space: 501 });
+    same(&record("embedding", &[("vector", 502)]), &Embedding { vector: 502 });
+    let vector = |place| {
+        record(
+            "vector",
+            &[
+                ("ino", 501),
+                ("ordinal", 503),
+                ("of", 77),
+                ("place", place),
+                ("indexed", u64::from(place > 0)),
+            ],
+        )
+    };
+    let expected = |place| Vector {
+        ino: Ino(501),
+        ordinal: 503,
+        of: Timestamp(77),
+        place,
+        indexed: place != Place::Growing,
+    };
+    same(&vector(0), &expected(Place::Growing));
+    same(&vector(1), &expected(Place::Sealed(0)));
+    let slab = record("slab", &[("blocks", 256), ("vectors", 600), ("alive", 500)]);
+    same(
+        &slab,
+        &Slab {
+            blocks: 256,
+            vectors: 600,
+            alive: 500,
+        },
+    );
+    let mut index = record(
+        "index",
+        &[("version", 1), ("state", 1), ("tier", 2), ("seed", 505), ("below", 506)],
+    );
+    index.put(b"origin");
+    same(
+        &index,
+        &IndexRecord {
+            state: IndexState::InUse,
+            tier: Tier::Nibble,
+            seed: 505,
+            below: 506,
+            origin: b"origin".as_slice().into(),
+        },
+    );
+    let radii = [0.5_f32, 1.5];
+    let leaf = record(
+        "leaf",
+        &[
+            ("generation", 3),
+            ("items", 200),
+            ("stuck", 100),
+            ("centred", 150),
+            ("inner", radii[0].to_bits().into()),
+            ("outer", radii[1].to_bits().into()),
+            ("at", 507),
+            ("blocks", 18),
+        ],
+    );
+    same(
+        &leaf,
+        &LeafRow {
+            generation: 3,
+            items: 200,
+            stuck: 100,
+            centred: 150,
+            radii,
+            at: 507,
+            blocks: 18,
+        },
+    );
+    let words = |numbers: &str| -> Vec<(u64, String)> {
+        let told = pairs(numbers).into_iter();
+        told.map(|(value, name)| (self::number(&value), name)).collect()
+    };
+    let listed = |all: &mut dyn Iterator<Item = (u8, &'static str)>| -> Vec<(u64, String)> {
+        all.map(|(value, name)| (u64::from(value), name.to_owned())).collect()
+    };
+    let mut elements = Element::ALL.iter().map(|item| (*item as u8, item.text()));
+    assert_eq!(words("elements"), listed(&mut elements));
+    let mut metrics = Metric::ALL.iter().map(|item| (*item as u8, item.text()));
+    assert_eq!(words("metrics"), listed(&mut metrics));
+    let mut tiers = Tier::ALL.iter().map(|item| (*item as u8, item.text()));
+    assert_eq!(words("tiers"), listed(&mut tiers));
+    let mut uses = FieldKind::ALL.iter().map(|item| (*item as u8, item.text()));
+    assert_eq!(words("uses"), listed(&mut uses));
+    let told = Fixed::read("slab record", slab::HEADER);
+    let mut bytes = Vec::new();
+    let sealed = Sealed {
+        space: Ino(501),
+        vector: 502,
+        ino: Ino(503),
+        ordinal: 504,
+        bytes: b"a vector",
+    };
+    sealed.encode(&mut bytes);
+    let header: Vec<u64> = ["bytes", "space", "vector", "ino", "ordinal"]
+        .iter()
+        .map(|field| told.number(&bytes, field))
+        .collect();
+    assert_eq!(header, [8, 501, 502, 503, 504]);
+    assert_eq!(told.number(&bytes, "crc"), u64::from(Crc::of(&bytes[4..]).0));
+    assert_eq!((&bytes[48..56], bytes.len()), (b"a vector".as_slice(), 64));
+}
+
+#[test]
+fn records_of_a_client_have_the_fields_that_are_told() {
+    let mut session = record(
+        "session",
+        &[
+            ("version", 1),
+            ("flags", 1),
+            ("ordinal", 300),
+            ("id", 5),
+            ("hello", 6),
+            ("posted", 700),
+            ("grant from", 800),
+            ("grant count", 9),
+            ("slots", 2),
+            // The newest call of each, and the count of ranges, follow.
+            ("ranges", 11),
+        ],
+    );
+    session.extend([12, 1, 20, 3]);
+    let expected = Session {
+        ordinal: 300,
+        id: 5,
+        hello: 6,
+        read_only: true,
+        posted: 700,
+        answered: vec![11, 12],
+        grant_from: Ino(800),
+        grant_count: 9,
+        unused: SessionRecord::decode(&session).map_or_else(
+            |error| panic!("{error}"),
+            |record| match record {
+                SessionRecord::Session(session) => session.unused,
+                SessionRecord::Window(_) => panic!("a window"),
+            },
+        ),
+    };
+    let unused: Vec<u64> = (15..30)
+        .filter(|&number| expected.unused.contains(Ino(number)))
+        .collect();
+    assert_eq!(unused, [20, 21, 22]);
+    same(&session, &SessionRecord::Session(Box::new(expected)));
+    let window = record("window", &[("version", 2), ("ino", 501), ("span", 1 << 40)]);
+    let span = 1 << 40;
+    same(&window, &SessionRecord::Window(Window { ino: Ino(501), span }));
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Read {
         let (data, blob, guide) = (of("data pages"), of("blob pages"), of("guide pages"));
         assert_eq!(self.pages.len(), data + blob + guide);
         let pages: Vec<_> = self.pages.iter().map(|at| block_of(disk, *at)).collect();
-        let mut crcs = Vec::new();
+        let mut crcs: Vec<u8> = Vec::new();
         for (index, page) in pages.iter().enumerate() {
             let kind = if index < data {
                 1

@@ -14,17 +14,25 @@ use vexfs::data::row::{Map, Ptr, Row, Unit};
 use vexfs::disk::{Disk, MemDisk};
 use vexfs::error::Result;
 use vexfs::fs::name;
-use vexfs::fs::op::Op;
+use vexfs::fs::op::{LAYOUTS, Op};
 use vexfs::fs::record::{
-    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, FileFlags, GroupKey, Inode, InodeKey, Kind, Orphan, OrphanKey,
-    RowKey, SharedKey, Timestamp, Totals, TotalsKey,
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, FileFlags, GroupKey, Inode, InodeKey, Kind, Marks, Orphan,
+    OrphanKey, PlaceKey, RowKey, SessionKey, SharedKey, Timestamp, Totals, TotalsKey,
 };
+use vexfs::fs::session::{Session, SessionRecord, Window};
+use vexfs::fs::vectors::record::{
+    CentreKey, Embedding, EmbeddingKey, GrowingKey, IndexKey, IndexRecord, IndexState, LeafKey, LeafRow, Place, Slab,
+    SlabKey, Space, SpaceKey, SpaceName, SpaceNameKey, SpaceState, Vector, VectorKey,
+};
+use vexfs::fs::vectors::slab::Sealed;
+use vexfs::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
 use vexfs::journal::Journal;
 use vexfs::meta::base::{Base, BlockSource, Settings};
 use vexfs::meta::{Record, encode_key};
 use vexfs::pool::{Features, Manifest, State, Superblock, Tail};
 use vexfs::space::shared::References;
 use vexfs::units::{BLOCK_SIZE, Block, FileBlock, Ino, Run, Seq};
+use vexfs::vector::codec::Tier;
 
 /// See the module.
 pub(crate) fn all() -> String {
@@ -108,6 +116,34 @@ fn keys(out: &mut String) {
     line(out, "key of shared blocks", &encode_key(&SharedKey { group: 7 }));
     line(out, "key of an orphan", &encode_key(&OrphanKey { ino }));
     line(out, "key of the totals", &encode_key(&TotalsKey {}));
+    line(out, "key of a window", &encode_key(&SessionKey { part: 0x0708 }));
+    let (directory, cookie) = (Ino(0x0506), 0x0708);
+    line(
+        out,
+        "key of a further name",
+        &encode_key(&PlaceKey { ino, directory, cookie }),
+    );
+    let (space, vector) = (Ino(0x0910), 0x1112);
+    line(out, "key of a space", &encode_key(&SpaceKey { space }));
+    let name = b"name".as_slice().into();
+    line(out, "key of a space's name", &encode_key(&SpaceNameKey { name }));
+    let ordinal = 0x1314;
+    line(
+        out,
+        "key of an embedding",
+        &encode_key(&EmbeddingKey { ino, space, ordinal }),
+    );
+    line(out, "key of a vector", &encode_key(&VectorKey { space, vector }));
+    line(
+        out,
+        "key of a growing vector",
+        &encode_key(&GrowingKey { space, vector }),
+    );
+    line(out, "key of a slab", &encode_key(&SlabKey { space, at: 0x1516 }));
+    line(out, "key of an index", &encode_key(&IndexKey { space }));
+    let leaf = 0x1718;
+    line(out, "key of a leaf", &encode_key(&LeafKey { space, leaf }));
+    line(out, "key of a centre", &encode_key(&CentreKey { space, leaf }));
 }
 
 fn records(out: &mut String) {
@@ -120,11 +156,15 @@ fn records(out: &mut String) {
         born: Timestamp(1_700_000_000_000_000_000),
         device: 0x0801,
         parent: Ino(300),
+        place: 0x4300,
         uid: 1000,
         gid: 100,
         links: 2,
         flags: FileFlags(FileFlags::COMPRESS.0 | FileFlags::ZSTD.0),
         mode: Kind::File.mode_bits() | 0o4755,
+        marks: Marks::SECURITY,
+        hidden: 3000,
+        hidden_in: 2,
     };
     record(out, "inode", &inode);
     let entry = Entry {
@@ -182,7 +222,96 @@ fn records(out: &mut String) {
         promised: 7,
     };
     record(out, "totals", &totals);
+    let session = Session {
+        ordinal: 2,
+        id: 0x61,
+        hello: 0x62,
+        read_only: true,
+        posted: 300,
+        answered: vec![1, 400],
+        grant_from: Ino(500),
+        grant_count: 64,
+        ..Session::default()
+    };
+    record(out, "session", &SessionRecord::Session(Box::new(session)));
+    let window = Window {
+        ino: Ino(300),
+        span: 1 << 40,
+    };
+    record(out, "window", &SessionRecord::Window(window));
+    records_of_vectors(out);
 }
+
+fn records_of_vectors(out: &mut String) {
+    let space = Space {
+        state: SpaceState::Active,
+        shape: Shape::new(384, Element::F16, Metric::Cosine).unwrap(),
+        effort: 7,
+        created: Timestamp(0x0102_0304),
+        next: 1000,
+        vectors: 900,
+        growing: 300,
+        name: b"name".as_slice().into(),
+        fields: vec![Field::new(FieldKind::Text, b"user.title".as_slice())],
+    };
+    record(out, "space", &space);
+    record(out, "name of a space", &SpaceName { space: 300 });
+    record(out, "embedding", &Embedding { vector: 301 });
+    let vector = Vector {
+        ino: Ino(302),
+        ordinal: 303,
+        of: Timestamp(0x0506_0708),
+        place: Place::Growing,
+        indexed: false,
+    };
+    record(out, "growing vector", &vector);
+    let (place, indexed) = (Place::Sealed(0x0900), true);
+    record(
+        out,
+        "sealed vector",
+        &Vector {
+            place,
+            indexed,
+            ..vector
+        },
+    );
+    let slab = Slab {
+        blocks: 256,
+        vectors: 600,
+        alive: 500,
+    };
+    record(out, "slab", &slab);
+    let mut bytes = Vec::new();
+    let sealed = Sealed {
+        space: Ino(0x0910),
+        vector: 0x1112,
+        ino: Ino(0x1314),
+        ordinal: 0x1516,
+        bytes: b"a vector",
+    };
+    sealed.encode(&mut bytes);
+    line(out, "vector in a slab", &bytes);
+    let index = IndexRecord {
+        state: IndexState::InUse,
+        tier: Tier::Nibble,
+        seed: 0x0a0b,
+        below: 600,
+        origin: b"origin".as_slice().into(),
+    };
+    record(out, "index", &index);
+    record(out, "leaf", &LEAF);
+}
+
+/// A leaf of an index.
+const LEAF: LeafRow = LeafRow {
+    generation: 3,
+    items: 200,
+    stuck: 100,
+    centred: 150,
+    radii: [0.5, 1.5],
+    at: 700,
+    blocks: 18,
+};
 
 /// One of each, every field different from the others.
 #[expect(clippy::too_many_lines, reason = "one example of each")]
@@ -264,7 +393,7 @@ fn examples() -> Vec<Op<'static>> {
             checksum: Crc(7),
             end,
             time,
-            runs,
+            runs: runs.clone(),
         },
         Op::Preallocate {
             ino,
@@ -292,28 +421,118 @@ fn examples() -> Vec<Op<'static>> {
             time,
             name,
         },
+        Op::Extend {
+            ino,
+            size: end,
+            modified: time,
+            changed: Timestamp(9),
+        },
+        Op::Store {
+            ino,
+            at: from,
+            reach: 0x36,
+            runs: runs.clone(),
+            checksums: vec![Crc(1), Crc(2), Crc(3)],
+        },
+        Op::StorePacked {
+            ino,
+            at: from,
+            count: 5,
+            algorithm: 2,
+            bytes: 9000,
+            checksum: Crc(7),
+            reach: 0x36,
+            runs,
+        },
+        Op::BeginSession {
+            session: 0x51,
+            hello: 0x52,
+            slots: 0x53,
+            read_only: 1,
+        },
+        Op::EndSession { session: 0x51 },
+        Op::Answered { slot: 0x54, seq: 0x55 },
+        Op::Posted { position: 0x56 },
+        Op::Grant { count: 0x57 },
+        Op::Map {
+            ino,
+            base: 0x58,
+            span: 0x59,
+        },
+        Op::Unmap { ino },
+        Op::CreateSpace {
+            space: parent,
+            dimensions: 384,
+            element: 2,
+            metric: 1,
+            effort: 3,
+            time,
+            name,
+            fields: vec![b"\x01user.a", b"\x02user.b"],
+        },
+        Op::AlterSpace {
+            space: parent,
+            effort: 4,
+            time,
+            name,
+            fields: vec![b"\x01user.a"],
+        },
+        Op::DropSpace { space: parent, time },
+        Op::DrainSpace {
+            space: parent,
+            until: 0x36,
+        },
+        Op::PutVectors {
+            ino,
+            space: parent,
+            flags: 4,
+            ordinal: 5,
+            of: Timestamp(6),
+            time,
+            bytes: b"bytes",
+        },
+        Op::RemoveVectors {
+            ino,
+            space: parent,
+            from: 7,
+            count: 8,
+            time,
+        },
+        Op::SealVectors {
+            space: parent,
+            at: from,
+            vectors: vec![0x37, 0x38],
+        },
+        Op::DropSlab {
+            space: parent,
+            at: from,
+        },
+        Op::SetIndex {
+            space: parent,
+            record: b"record",
+        },
+        Op::PutLeaves {
+            space: parent,
+            leaves: vec![b"leaf", b"another"],
+            dropped: vec![0x39],
+            placed: vec![0x3a, 0x3b],
+        },
+        Op::ForgetLeaves {
+            space: parent,
+            until: 0x3c,
+        },
     ]
 }
 
 fn operations(out: &mut String) {
-    for (index, operation) in examples().iter().enumerate() {
+    // Whoever adds an operation adds an example.
+    assert_eq!(examples().len(), LAYOUTS.len());
+    for (operation, layout) in examples().iter().zip(LAYOUTS) {
         let mut bytes = Vec::new();
         operation.encode(&mut bytes);
-        assert_eq!(
-            usize::from(bytes[0]),
-            index + 1,
-            "one example of every operation, in order"
-        );
+        assert_eq!(bytes[0], layout.number, "one example of every operation, in order");
         line(out, operation.name(), &bytes);
     }
-    // Whoever adds an operation adds an example.
-    let next = u8::try_from(examples().len() + 1).unwrap();
-    let bytes = [&[next][..], &[0; 200]].concat();
-    let unknown = vexfs::fs::op::decode_transaction(&bytes);
-    assert!(
-        unknown.is_err_and(|error| error.to_string().starts_with("operation ")),
-        "operation {next} has no example"
-    );
 }
 
 fn journal(out: &mut String) {

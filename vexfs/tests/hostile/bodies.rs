@@ -10,9 +10,10 @@ use vexfs::data::row::Row;
 use vexfs::disk::{Disk, MemDisk};
 use vexfs::fs::op::decode_transaction;
 use vexfs::fs::record::{
-    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Inode, InodeKey, Orphan, OrphanKey, RowKey, SharedKey,
-    Totals, TotalsKey,
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Inode, InodeKey, Orphan, OrphanKey, RowKey, SessionKey,
+    SharedKey, Totals, TotalsKey,
 };
+use vexfs::fs::session::SessionRecord;
 use vexfs::journal::{self, Journal, Log, Verdict};
 use vexfs::meta::base::{Base, Settings};
 use vexfs::meta::{Key, Record};
@@ -163,6 +164,7 @@ pub fn decoding(bytes: &[u8]) {
     record::<References>(bytes);
     record::<Orphan>(bytes);
     record::<Totals>(bytes);
+    record::<SessionRecord>(bytes);
     key::<InodeKey>(bytes);
     key::<EntryKey>(bytes);
     key::<RowKey>(bytes);
@@ -170,6 +172,7 @@ pub fn decoding(bytes: &[u8]) {
     key::<SharedKey>(bytes);
     key::<OrphanKey>(bytes);
     key::<TotalsKey>(bytes);
+    key::<SessionKey>(bytes);
     key::<AttributeKey>(bytes);
     let mut again = Vec::new();
     if let Ok(operations) = decode_transaction(bytes) {

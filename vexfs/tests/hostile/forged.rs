@@ -168,7 +168,7 @@ fn records_may_say_anything() {
 
 #[test]
 fn a_directory_may_contain_itself() {
-    use vexfs::fs::record::{Entry, EntryKey, Inode, InodeKey, Kind};
+    use vexfs::fs::record::{Entry, EntryKey, Inode, InodeKey, Kind, Marks};
     use vexfs::meta::{Record, encode_key};
 
     let disk: Arc<dyn Disk> = Arc::new(Image::Rich.snapshot());
@@ -192,6 +192,9 @@ fn a_directory_may_contain_itself() {
     .encode(&mut entry);
     let mut parent = Vec::new();
     Inode {
+        marks: Marks::default(),
+        hidden: 0,
+        hidden_in: 0,
         parent: levels[3],
         ..first
     }

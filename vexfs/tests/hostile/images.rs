@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use vexfs::disk::{Disk, MemDisk, SplitMix64};
 use vexfs::fs::record::{FileFlags, Kind, Timestamp};
 use vexfs::fs::state::CacheLimits;
+use vexfs::fs::vectors::NewSpace;
+use vexfs::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
 use vexfs::fs::{Fs, MountOptions, NewFile, Preallocation, SetAttributes};
 use vexfs::pool::format::{FormatOptions, Seeds, format_disk};
 use vexfs::pool::heartbeat::Owner;
@@ -93,6 +95,7 @@ pub(crate) fn mount(disk: &Arc<dyn Disk>, access: Access) -> Result<Fs, OpenErro
             background: false,
             caches: CacheLimits { names: 512, rows: 256 },
             page_cache_bytes: 512 << 10,
+            keep_session: false,
         },
     )
 }
@@ -187,6 +190,22 @@ pub(crate) fn every_kind(fs: &Fs, parent: Ino, noise: fn(usize, u64) -> Vec<u8>)
     set("user.empty", b"");
     set("user.large", &noise(20_000, 5));
     set("trusted.text", &text(700));
+    let shape = Shape::new(8, Element::F16, Metric::Cosine).unwrap();
+    let space = NewSpace {
+        name: b"kinds",
+        shape,
+        effort: 3,
+        fields: &[Field::new(FieldKind::Text, b"user.small".as_slice())],
+        now: NOW,
+    };
+    if fs.space(b"kinds").is_err() {
+        fs.create_space(&space).unwrap();
+    }
+    set("user.vexfs.vec.kinds", &[1; 48]);
+    fs.seal_vectors().unwrap();
+    fs.index_vectors().unwrap();
+    // One of the slab is dead, one vector grows.
+    set("user.vexfs.vec.kinds", &[2; 16]);
 }
 
 fn deep(fs: &Fs, levels: usize) {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use vexfs::check::assert_sound;
 use vexfs::disk::{Disk, Operation, SimDisk, SplitMix64};
 use vexfs::fs::record::Timestamp;
+use vexfs::fs::vectors::space::{Element, Metric, Shape};
+use vexfs::fs::vectors::{NewSpace, PREFIX};
 use vexfs::fs::{Fs, MountOptions};
 use vexfs::pool::format::{FormatOptions, Seeds, format_disk};
 use vexfs::pool::{Access, Heartbeat, Host, OpenOptions, Pool};
@@ -21,7 +23,7 @@ use crate::history::{Allowed, History, Redo};
 use crate::model::State;
 use crate::session::{Session, Violation};
 use crate::tree::{Tree, tree_of_engine, tree_of_model};
-use crate::workload::{Action, Generator, Scale};
+use crate::workload::{Action, Generator, Scale, VECTORS};
 
 /// When the pools are made.
 const BORN: i64 = 1_700_000_000_000_000_000;
@@ -93,8 +95,25 @@ impl Plan {
         Ok(Left { disk, boot: 1 })
     }
 
+    /// The same with a space for vectors.
+    fn with_space(&self) -> Result<Left, Violation> {
+        let recorder = Recorder::new(self.disk()?, Points::None, self.seed);
+        let fs = open(&recorder)?;
+        let shape = Shape::new(4, Element::I8, Metric::L2).map_err(|error| error.to_string())?;
+        let space = NewSpace {
+            name: VECTORS.strip_prefix(PREFIX).unwrap_or_default(),
+            shape,
+            effort: 0,
+            fields: &[],
+            now: Timestamp(BORN),
+        };
+        fs.create_space(&space).map_err(|error| error.to_string())?;
+        fs.close().map_err(|error| error.to_string())?;
+        Ok(recorder.now(0).process_ends())
+    }
+
     pub fn start(&self, points: Points) -> Result<Session, Violation> {
-        let recorder = Recorder::new(self.disk()?, points, self.seed);
+        let recorder = Recorder::new(self.with_space()?, points, self.seed);
         let fs = open(&recorder)?;
         Ok(Session::new(
             fs,

@@ -274,5 +274,6 @@ const fn may_need_space(action: &Action) -> bool {
             | Action::Hold(_)
             | Action::Flush
             | Action::Checkpoint
+            | Action::Seal
     )
 }

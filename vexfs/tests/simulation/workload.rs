@@ -7,6 +7,7 @@
 
 use vexfs::disk::SplitMix64;
 use vexfs::fs::record::{FileFlags, Kind};
+use vexfs::fs::vectors::PREFIX;
 use vexfs::fs::{Preallocation, Seek};
 
 use crate::content::PAGE;
@@ -71,6 +72,8 @@ pub enum Action {
     Seek(Pick, u64, Seek),
     Flush,
     Checkpoint,
+    /// Moves vectors into slabs, and into leaves of the index.
+    Seal,
     Statistics,
     /// Write as much as is said to be available.
     FillUp,
@@ -91,9 +94,12 @@ pub fn known_name(number: u8) -> Vec<u8> {
     }
 }
 
+/// The attribute of the space that every pool has: vectors of four signed bytes.
+pub const VECTORS: &[u8] = b"user.vexfs.vec.v";
+
 /// The name of an extended attribute. Some are none.
 pub fn xattr_name(number: u8) -> Vec<u8> {
-    match number % 8 {
+    match number % 10 {
         0 => b"user.a".to_vec(),
         1 => b"user.b".to_vec(),
         2 => b"trusted.overlay.opaque".to_vec(),
@@ -101,6 +107,8 @@ pub fn xattr_name(number: u8) -> Vec<u8> {
         4 => b"system.posix_acl_access".to_vec(),
         5 => [b"user.".to_vec(), vec![b'x'; 250]].concat(),
         6 => b"nothing.known".to_vec(),
+        8 => VECTORS.to_vec(),
+        9 => [PREFIX, b"none"].concat(),
         _ => [b"user.".to_vec(), vec![b'y'; 251]].concat(),
     }
 }
@@ -303,7 +311,7 @@ impl Generator {
             Action::SetFlags(file, self.flags())
         } else if share(10) {
             Action::TouchAccessed(self.any())
-        } else if share(35) {
+        } else if share(50) {
             let length = match self.below(8) {
                 0 => 65_536,
                 1 => 65_537,
@@ -345,7 +353,7 @@ impl Generator {
     }
 
     fn small_action(&mut self) -> Action {
-        match self.below(15) {
+        match self.below(18) {
             0 => Action::ReadLink(Pick(Among::Symlinks, self.byte())),
             1 => Action::ReadLink(self.any()),
             2..=4 => Action::Hold(self.any()),
@@ -356,6 +364,7 @@ impl Generator {
             9..=11 => Action::Flush,
             12 => Action::Checkpoint,
             13 => Action::Statistics,
+            14..=16 => Action::Seal,
             _ if self.one_in(4) => Action::FillUp,
             _ => Action::List(self.any(), self.byte()),
         }

@@ -6,11 +6,20 @@ use super::*;
 use crate::checksum::Crc;
 use crate::data::row::{Ptr, Row};
 use crate::fs::record::{
-    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, GroupKey, Orphan, OrphanKey, RowKey, SharedKey,
+    AttributeKey, BitmapRow, Bytes, Entry, EntryKey, Further, GroupKey, Orphan, OrphanKey, PlaceKey, RowKey, SharedKey,
+};
+use crate::fs::vectors::record::{
+    Embedding, EmbeddingKey, GrowingKey, IndexKey, IndexRecord, LeafKey, LeafRow, Place, Slab, SlabKey, Space,
+    SpaceKey, SpaceName, SpaceNameKey, Vector, VectorKey,
 };
 use crate::space::shared::References;
 
 const GHOST: Ino = Ino(4000);
+
+/// The space of a name.
+fn space(plant: &Plant, name: &[u8]) -> Ino {
+    Ino(plant.get::<_, SpaceName>(&SpaceNameKey { name: name.into() }).space)
+}
 
 /// Where a planted damage goes.
 enum Way {
@@ -60,7 +69,7 @@ const CASES: &[(&str, Way, &[&str])] = &[
             plant.add_entry(Ino::ROOT, "renamed", entry.ino, entry.kind);
             plant.commit();
         }),
-        &["NotClosed"],
+        &["NotClosed", "NameGone", "NameUnknown"],
     ),
     (
         "ManifestDamaged",
@@ -175,7 +184,6 @@ const CASES: &[(&str, Way, &[&str])] = &[
         "ParentWrong",
         By(|plant| {
             plant.inode(plant.ino("d/e"), |inode| inode.parent = Ino::ROOT);
-            plant.inode(plant.ino("small"), |inode| inode.parent = Ino::ROOT);
         }),
         &[],
     ),
@@ -302,7 +310,7 @@ const CASES: &[(&str, Way, &[&str])] = &[
                 &entry,
             );
         }),
-        &[],
+        &["NameGone"],
     ),
     (
         "DuplicateName",
@@ -338,6 +346,28 @@ const CASES: &[(&str, Way, &[&str])] = &[
                 },
                 &entry,
             );
+        }),
+        &["NameGone", "NameUnknown"],
+    ),
+    (
+        "NameUnknown",
+        By(|plant| {
+            let ino = plant.ino("d/e/linked");
+            let further: Vec<u8> = first_of(plant, PlaceKey::TAG);
+            plant.raw(further, None);
+            assert_ne!(plant.get::<_, Inode>(&InodeKey { ino }).place, 0);
+            plant.inode(plant.ino("small"), |inode| (inode.parent, inode.place) = (Ino(0), 0));
+            plant.inode(plant.ino("d/e"), |inode| inode.place += 1);
+        }),
+        &[],
+    ),
+    (
+        "NameGone",
+        By(|plant| {
+            let (directory, cookie) = (Ino::ROOT, plant.cookie("nobody"));
+            for ino in [plant.ino("small"), plant.ino("d"), GHOST] {
+                plant.put(&PlaceKey { ino, directory, cookie }, &Further);
+            }
         }),
         &[],
     ),
@@ -423,6 +453,136 @@ const CASES: &[(&str, Way, &[&str])] = &[
     (
         "AttributeTooLarge",
         By(|plant| attribute(plant, plant.ino("big"), b"user.large", 70_000)),
+        &[],
+    ),
+    (
+        "SpaceWithoutStore",
+        By(|plant| plant.inode(space(plant, b"more"), |inode| inode.mode = Kind::Fifo.mode_bits())),
+        &["*"],
+    ),
+    (
+        "SpaceNameWrong",
+        By(|plant| {
+            let (text, more) = (space(plant, b"text"), space(plant, b"more"));
+            let mut record: Space = plant.get(&SpaceKey { space: more });
+            record.name = b"text".as_slice().into();
+            plant.put(&SpaceKey { space: more }, &record);
+            let name = b"other".as_slice().into();
+            plant.put(&SpaceNameKey { name }, &SpaceName { space: text.0 });
+        }),
+        &[],
+    ),
+    (
+        "SlabWrong",
+        By(|plant| {
+            let space = space(plant, b"more");
+            let slab = Slab {
+                blocks: 2,
+                vectors: 1,
+                alive: 0,
+            };
+            plant.put(&SlabKey { space, at: 7 }, &slab);
+        }),
+        &[],
+    ),
+    (
+        "EmbeddingOfNothing",
+        By(|plant| {
+            let (ino, space) = (plant.ino("small"), space(plant, b"text"));
+            for ino in [ino, GHOST] {
+                let key = EmbeddingKey { ino, space, ordinal: 9 };
+                plant.put(&key, &Embedding { vector: 1 });
+            }
+        }),
+        &[],
+    ),
+    (
+        "VectorOfNothing",
+        By(|plant| {
+            let space = space(plant, b"text");
+            let vector = Vector {
+                ino: plant.ino("small"),
+                ordinal: 0,
+                of: NOW,
+                place: Place::Growing,
+                indexed: false,
+            };
+            plant.put(&VectorKey { space, vector: 77 }, &vector);
+            plant.put(&GrowingKey { space, vector: 77 }, &Bytes([1; 8].into()));
+            plant.put(&GrowingKey { space, vector: 1 }, &Bytes([1; 8].into()));
+        }),
+        &[],
+    ),
+    (
+        "VectorLost",
+        By(|plant| {
+            let space = space(plant, b"text");
+            // One that grows, one that is said to be where no slab is.
+            plant.remove(&GrowingKey { space, vector: 6 });
+            let key = VectorKey { space, vector: 1 };
+            plant.edit(&key, |vector: &mut Vector| vector.place = Place::Sealed(1 << 30));
+        }),
+        &["SlabCountWrong", "SpaceCountsWrong"],
+    ),
+    (
+        "SlabCountWrong",
+        By(|plant| {
+            let space = space(plant, b"text");
+            plant.edit(&SlabKey { space, at: 0 }, |slab: &mut Slab| slab.alive += 1);
+        }),
+        &[],
+    ),
+    (
+        "SpaceCountsWrong",
+        By(|plant| {
+            let space = space(plant, b"text");
+            plant.edit(&SpaceKey { space }, |space: &mut Space| space.growing += 1);
+        }),
+        &[],
+    ),
+    (
+        "VectorDamaged",
+        By(|plant| {
+            let space = space(plant, b"text");
+            // Two change places: the bytes are what was written, but another's.
+            let (one, other) = (VectorKey { space, vector: 1 }, VectorKey { space, vector: 2 });
+            let (mut first, mut second): (Vector, Vector) = (plant.get(&one), plant.get(&other));
+            std::mem::swap(&mut first.place, &mut second.place);
+            plant.put(&one, &first);
+            plant.put(&other, &second);
+        }),
+        &[],
+    ),
+    (
+        "IndexOfNothing",
+        By(|plant| {
+            let row: LeafRow = plant.get(&LeafKey {
+                space: space(plant, b"text"),
+                leaf: 1,
+            });
+            plant.put(&LeafKey { space: GHOST, leaf: 1 }, &row);
+            let index: IndexRecord = plant.get(&IndexKey {
+                space: space(plant, b"text"),
+            });
+            plant.put(&IndexKey { space: GHOST }, &index);
+        }),
+        &[],
+    ),
+    (
+        "IndexWrong",
+        By(|plant| {
+            let space = space(plant, b"text");
+            plant.edit(&LeafKey { space, leaf: 1 }, |row: &mut LeafRow| row.at += 1000);
+        }),
+        &[],
+    ),
+    (
+        "MarksWrong",
+        By(|plant| {
+            plant.edit(&InodeKey { ino: plant.ino("big") }, |inode: &mut Inode| {
+                inode.marks.0 = 3;
+            });
+        }),
         &[],
     ),
     (

@@ -6,8 +6,9 @@ use crate::error::{Errno, Error, Result};
 use crate::units::Ino;
 
 use super::super::op::{Op, change, xattr};
-use super::super::record::{FileFlags, Timestamp};
+use super::super::record::{FileFlags, Marks, Timestamp};
 use super::super::state::State;
+use super::super::vectors::attribute;
 use super::super::{MAX_XATTR_NAME, MAX_XATTR_VALUE};
 
 pub(super) fn set(state: &mut State, operation: &Op<'_>) -> Result<()> {
@@ -76,6 +77,12 @@ pub(super) fn set_xattr(
         return Err(Errno::AttributeTooLarge.into());
     }
     let mut inode = state.inode(ino)?;
+    if let Some(space) = attribute::space_of(name) {
+        attribute::set(state, ino, space, flags, value)?;
+        inode.changed = time;
+        state.put_inode(ino, Some(inode));
+        return Ok(());
+    }
     let exists = state.attribute(ino, name)?.is_some();
     if exists && flags & xattr::CREATE != 0 {
         return Err(Errno::Exists.into());
@@ -84,6 +91,7 @@ pub(super) fn set_xattr(
         return Err(Errno::NoAttribute.into());
     }
     state.put_attribute(ino, name, Some(value));
+    inode.marks = inode.marks.with(Marks::of_name(name));
     inode.changed = time;
     state.put_inode(ino, Some(inode));
     Ok(())
@@ -91,10 +99,14 @@ pub(super) fn set_xattr(
 
 pub(super) fn remove_xattr(state: &mut State, ino: Ino, time: Timestamp, name: &[u8]) -> Result<()> {
     let mut inode = state.inode(ino)?;
-    if state.attribute(ino, name)?.is_none() {
+    if let Some(space) = attribute::space_of(name) {
+        attribute::remove(state, ino, space)?;
+    } else if state.attribute(ino, name)?.is_none() {
         return Err(Error::Posix(Errno::NoAttribute));
+    } else {
+        state.put_attribute(ino, name, None);
+        inode.marks = state.marks_of(ino)?;
     }
-    state.put_attribute(ino, name, None);
     inode.changed = time;
     state.put_inode(ino, Some(inode));
     Ok(())

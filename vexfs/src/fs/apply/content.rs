@@ -93,6 +93,21 @@ pub(super) fn write(
         return Err(Errno::Invalid.into());
     }
     let mut inode = file(state, ino)?;
+    put_blocks(state, ino, &mut inode, at, count, runs, checksums)?;
+    finish_write(state, ino, inode, end, time);
+    Ok(())
+}
+
+/// Makes blocks the file's.
+fn put_blocks(
+    state: &mut State,
+    ino: Ino,
+    inode: &mut Inode,
+    at: FileBlock,
+    count: u64,
+    runs: &[Run],
+    checksums: &[Crc],
+) -> Result<()> {
     for &run in runs {
         state.own(run)?;
     }
@@ -106,18 +121,58 @@ pub(super) fn write(
             Some(&crc) => Ptr::Data(block, crc),
             None => Ptr::Bare(block),
         });
-        change_row(state, ino, &mut inode, chunk, |map| {
+        change_row(state, ino, inode, chunk, |map| {
             new.enumerate()
                 .map(|(offset, ptr)| map.set(index + offset, ptr))
                 .collect()
         })?;
     }
-    finish_write(state, ino, inode, end, time);
+    Ok(())
+}
+
+pub(super) fn store(
+    state: &mut State,
+    ino: Ino,
+    at: FileBlock,
+    reach: u64,
+    runs: &[Run],
+    checksums: &[Crc],
+) -> Result<()> {
+    let count: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+    check_range(at, count, reach)?;
+    let wrong_checksums = !checksums.is_empty() && checksums.len() as u64 != count;
+    if count == 0 || wrong_checksums || state.session.ordinal == 0 {
+        return Err(Errno::Invalid.into());
+    }
+    let mut inode = file(state, ino)?;
+    put_blocks(state, ino, &mut inode, at, count, runs, checksums)?;
+    finish_store(state, ino, inode, at, count, reach);
+    Ok(())
+}
+
+/// What the client stored beyond the end stays hidden. Blocks that held the last bytes hidden so far may have been replaced.
+fn finish_store(state: &mut State, ino: Ino, mut inode: Inode, at: FileBlock, count: u64, reach: u64) {
+    let (start, end) = (at.byte_at(), at.plus(count).byte_at());
+    let before = inode.reach();
+    let kept = if before <= end { before.min(start) } else { before };
+    inode.set_size(inode.size, kept.max(reach.min(end)), state.session.ordinal);
+    state.put_inode(ino, Some(inode));
+}
+
+pub(super) fn extend(state: &mut State, ino: Ino, size: u64, modified: Timestamp, changed: Timestamp) -> Result<()> {
+    if size > MAX_FILE_BYTES {
+        return Err(Errno::FileTooLarge.into());
+    }
+    let mut inode = file(state, ino)?;
+    inode.grow(size);
+    inode.modified = modified;
+    inode.changed = changed;
+    state.put_inode(ino, Some(inode));
     Ok(())
 }
 
 fn finish_write(state: &mut State, ino: Ino, mut inode: Inode, end: u64, time: Timestamp) {
-    inode.size = inode.size.max(end);
+    inode.grow(end);
     inode.modified = time;
     inode.changed = time;
     state.put_inode(ino, Some(inode));
@@ -170,35 +225,72 @@ pub(super) fn write_packed(state: &mut State, operation: &Op<'_>) -> Result<()> 
         return Err(Errno::Invalid.into());
     };
     check_range(at, u64::from(count), end)?;
-    let algorithm = Algorithm::of_number(algorithm).ok_or(Error::Posix(Errno::Invalid))?;
-    let (chunk, index) = chunk_of(at);
-    let blocks: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
-    let fits = count >= 2 && index + usize::from(count) <= 32;
-    if !fits || bytes == 0 || blocks >= u64::from(count) || blocks_for(u64::from(bytes)) != blocks {
+    let mut inode = file(state, ino)?;
+    let unit = unit(algorithm, count, bytes, checksum, runs)?;
+    put_unit(state, ino, &mut inode, at, unit)?;
+    finish_write(state, ino, inode, end, time);
+    Ok(())
+}
+
+pub(super) fn store_packed(state: &mut State, operation: &Op<'_>) -> Result<()> {
+    let Op::StorePacked {
+        ino,
+        at,
+        count,
+        algorithm,
+        bytes,
+        checksum,
+        reach,
+        ref runs,
+    } = *operation
+    else {
+        return Err(Errno::Invalid.into());
+    };
+    check_range(at, u64::from(count), reach)?;
+    if state.session.ordinal == 0 {
         return Err(Errno::Invalid.into());
     }
     let mut inode = file(state, ino)?;
-    for &run in runs {
+    let unit = unit(algorithm, count, bytes, checksum, runs)?;
+    put_unit(state, ino, &mut inode, at, unit)?;
+    finish_store(state, ino, inode, at, u64::from(count), reach);
+    Ok(())
+}
+
+fn unit(algorithm: u8, count: u8, bytes: u32, crc: Crc, runs: &[Run]) -> Result<Unit> {
+    let algorithm = Algorithm::of_number(algorithm).ok_or(Error::Posix(Errno::Invalid))?;
+    let blocks: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+    if count < 2 || bytes == 0 || blocks >= u64::from(count) || blocks_for(u64::from(bytes)) != blocks {
+        return Err(Errno::Invalid.into());
+    }
+    Ok(Unit {
+        algorithm,
+        file_blocks: count,
+        bytes,
+        crc,
+        runs: runs.to_vec(),
+    })
+}
+
+/// Makes a compressed unit the file's.
+fn put_unit(state: &mut State, ino: Ino, inode: &mut Inode, at: FileBlock, unit: Unit) -> Result<()> {
+    let (chunk, index) = chunk_of(at);
+    let count = unit.file_blocks;
+    if index + usize::from(count) > 32 {
+        return Err(Errno::Invalid.into());
+    }
+    for &run in &unit.runs {
         state.own(run)?;
     }
     if index == 0 {
         replace_inline(state, ino, chunk)?;
     }
-    let unit = Unit {
-        algorithm,
-        file_blocks: count,
-        bytes,
-        crc: checksum,
-        runs: runs.clone(),
-    };
-    change_row(state, ino, &mut inode, chunk, |map| {
+    change_row(state, ino, inode, chunk, |map| {
         let unit = map.add_unit(unit);
         (0..count)
             .map(|offset| map.set(index + usize::from(offset), Ptr::Packed { unit, index: offset }))
             .collect()
-    })?;
-    finish_write(state, ino, inode, end, time);
-    Ok(())
+    })
 }
 
 pub(super) fn truncate(state: &mut State, ino: Ino, size: u64, time: Timestamp) -> Result<()> {
@@ -206,6 +298,11 @@ pub(super) fn truncate(state: &mut State, ino: Ino, size: u64, time: Timestamp) 
         return Err(Errno::FileTooLarge.into());
     }
     let mut inode = file(state, ino)?;
+    if inode.hidden > 0 && size >= inode.size {
+        // What was never revealed is not content, however long the file gets.
+        let end = FileBlock(blocks_for(inode.size));
+        cut(state, ino, &mut inode, end)?;
+    }
     if size < inode.size {
         cut(state, ino, &mut inode, FileBlock(blocks_for(size)))?;
         let kept = usize::try_from(size).unwrap_or(usize::MAX);
@@ -217,7 +314,7 @@ pub(super) fn truncate(state: &mut State, ino: Ino, size: u64, time: Timestamp) 
             state.put_row(ino, 0, row);
         }
     }
-    inode.size = size;
+    inode.set_size(size, size, 0);
     inode.modified = time;
     inode.changed = time;
     state.put_inode(ino, Some(inode));
@@ -272,14 +369,14 @@ pub(super) fn preallocate(
         state.put_row(ino, chunk, Some(Row::Map(map)));
     }
     state.promise(promised)?;
-    inode.size = inode.size.max(end);
+    inode.grow(end);
     inode.modified = time;
     inode.changed = time;
     state.put_inode(ino, Some(inode));
     Ok(())
 }
 
-pub(super) fn punch(state: &mut State, ino: Ino, from: FileBlock, count: u64, time: Timestamp) -> Result<()> {
+pub(in crate::fs) fn punch(state: &mut State, ino: Ino, from: FileBlock, count: u64, time: Timestamp) -> Result<()> {
     check_range(from, count, 0)?;
     let mut inode = file(state, ino)?;
     let (first, start) = chunk_of(from);
@@ -326,6 +423,10 @@ pub(super) fn purge(state: &mut State, ino: Ino, until: u64) -> Result<()> {
     for (key, _) in state.attributes(ino)? {
         state.put_attribute(ino, &key.name, None);
     }
+    for base in state.windows.bases(ino) {
+        state.put_window(base, None);
+    }
+    super::super::vectors::change::remove_of_file(state, ino)?;
     state.put_orphan(ino, None);
     state.put_inode(ino, None);
     let inodes = state
@@ -346,10 +447,11 @@ pub(super) fn share(state: &mut State, blocks: impl Iterator<Item = Block>) -> R
 }
 
 /// Notes that a file's layout changed, and its size with it.
-pub(super) fn finish_layout(state: &mut State, ino: Ino, inode: &Inode, size: u64, time: Timestamp) -> Result<()> {
-    let blocks = inode.blocks;
+pub(super) fn finish_layout(state: &mut State, ino: Ino, changed: &Inode, time: Timestamp) -> Result<()> {
     touch(state, ino, time, |inode| {
-        inode.blocks = blocks;
-        inode.size = size;
+        inode.blocks = changed.blocks;
+        inode.size = changed.size;
+        inode.hidden = changed.hidden;
+        inode.hidden_in = changed.hidden_in;
     })
 }

@@ -24,29 +24,29 @@ pub(super) fn collapse(state: &mut State, ino: Ino, from: FileBlock, count: u64,
     }
     super::content::punch(state, ino, from, count, time)?;
     shift(state, ino, end, |block| block - count)?;
-    let inode = file(state, ino)?;
-    finish_layout(state, ino, &inode, inode.size - (count << 12), time)
+    let mut inode = file(state, ino)?;
+    inode.size -= count << 12;
+    finish_layout(state, ino, &inode, time)
 }
 
 pub(super) fn insert(state: &mut State, ino: Ino, from: FileBlock, count: u64, time: Timestamp) -> Result<()> {
     check_range(from, count, 0)?;
     let inode = file(state, ino)?;
-    let size = inode
-        .size
-        .checked_add(count << 12)
-        .filter(|&size| size <= MAX_FILE_BYTES);
+    let size = inode.size.checked_add(count << 12);
+    let size = size.filter(|&size| size <= MAX_FILE_BYTES - inode.hidden);
     let size = size.ok_or(Error::Posix(Errno::FileTooLarge))?;
     if count == 0 || from.byte_at() >= inode.size {
         return Err(Errno::Invalid.into());
     }
     // Promises may lie beyond the end of the file, and must stay below the limit too.
     let top = MAX_FILE_BLOCKS - count;
-    if top < blocks_for(inode.size) || !state.rows(ino, top / CHUNK_BLOCKS, u64::MAX, 1)?.is_empty() {
+    if top < blocks_for(inode.reach()) || !state.rows(ino, top / CHUNK_BLOCKS, u64::MAX, 1)?.is_empty() {
         return Err(Errno::FileTooLarge.into());
     }
     shift(state, ino, from, |block| block + count)?;
-    let inode = file(state, ino)?;
-    finish_layout(state, ino, &inode, size, time)
+    let mut inode = file(state, ino)?;
+    inode.set_size(size, size + inode.hidden, inode.hidden_in);
+    finish_layout(state, ino, &inode, time)
 }
 
 /// Moves every block from `from` on to another place. What it is moved onto are holes.
@@ -204,7 +204,14 @@ pub(super) fn clone(state: &mut State, what: &CloneRange) -> Result<()> {
                 .collect()
         })?;
     }
-    finish_layout(state, what.to, &inode, inode.size.max(what.end), what.time)
+    // The source's last block may hold more than the source shows.
+    let source = file(state, what.from)?;
+    if source.hidden > 0 && what.from_block.plus(what.count).byte_at() > source.size {
+        let reach = inode.reach().max(what.to_block.plus(what.count).byte_at());
+        inode.set_size(inode.size, reach.min(MAX_FILE_BYTES), source.hidden_in);
+    }
+    inode.grow(what.end);
+    finish_layout(state, what.to, &inode, what.time)
 }
 
 /// The one or two rows that hold a source range.

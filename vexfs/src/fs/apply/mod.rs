@@ -9,12 +9,13 @@
 //! Permissions are not checked here: they belong to the process that asks, which only the front end knows.
 
 mod attributes;
-mod content;
+pub(super) mod content;
 mod layout;
 mod names;
+mod session;
 
 pub(super) use content::per_chunk;
-pub(super) use names::Chain;
+pub(super) use names::{Chain, claim_number};
 
 use crate::error::{Errno, Result};
 use crate::units::{Ino, Seq};
@@ -39,6 +40,7 @@ pub fn apply(state: &mut State, operations: &[Op<'_>], seq: Seq) -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per operation")]
 fn apply_one(state: &mut State, operation: &Op<'_>) -> Result<()> {
     match *operation {
         Op::Create { .. } => names::create(state, operation),
@@ -127,6 +129,43 @@ fn apply_one(state: &mut State, operation: &Op<'_>) -> Result<()> {
             },
         ),
         Op::Purge { ino, until } => content::purge(state, ino, until),
+        Op::Extend {
+            ino,
+            size,
+            modified,
+            changed,
+        } => content::extend(state, ino, size, modified, changed),
+        Op::Store {
+            ino,
+            at,
+            reach,
+            ref runs,
+            ref checksums,
+        } => content::store(state, ino, at, reach, runs, checksums),
+        Op::StorePacked { .. } => content::store_packed(state, operation),
+        Op::BeginSession {
+            session,
+            hello,
+            slots,
+            read_only,
+        } => session::begin(state, session, hello, slots, read_only),
+        Op::EndSession { session } => session::end(state, session),
+        Op::Answered { slot, seq } => session::answered(state, slot, seq),
+        Op::Posted { position } => session::posted(state, position),
+        Op::Grant { count } => session::grant(state, count),
+        Op::Map { ino, base, span } => session::map(state, ino, base, span),
+        Op::Unmap { ino } => session::unmap(state, ino),
+        Op::CreateSpace { .. }
+        | Op::AlterSpace { .. }
+        | Op::DropSpace { .. }
+        | Op::DrainSpace { .. }
+        | Op::PutVectors { .. }
+        | Op::RemoveVectors { .. }
+        | Op::SealVectors { .. }
+        | Op::DropSlab { .. }
+        | Op::SetIndex { .. }
+        | Op::PutLeaves { .. }
+        | Op::ForgetLeaves { .. } => super::vectors::change::apply(state, operation),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Damage, Errno, Error, Result};
 use crate::units::Ino;
 
 use super::super::op::{Op, rename as flag};
-use super::super::record::{FileFlags, Inode, Kind, Orphan, Timestamp, Totals};
+use super::super::record::{FileFlags, Inode, Kind, Marks, Orphan, Timestamp, Totals};
 use super::super::state::{Located, State};
 use super::super::{MAX_LINKS, name};
 
@@ -49,18 +49,21 @@ pub(super) fn create(state: &mut State, operation: &Op<'_>) -> Result<()> {
             0
         },
         parent: Ino(0),
+        place: 0,
         uid,
         gid,
         links: u32::from(named),
         flags: FileFlags(flags),
         mode,
+        marks: Marks::default(),
+        hidden: 0,
+        hidden_in: 0,
     };
     if kind == Kind::Directory {
         if !named {
             return Err(Errno::Invalid.into());
         }
         inode.links = 2;
-        inode.parent = parent;
     }
     claim_number(state, ino)?;
     if named {
@@ -69,7 +72,8 @@ pub(super) fn create(state: &mut State, operation: &Op<'_>) -> Result<()> {
         if state.lookup(parent, name)?.is_some() {
             return Err(Errno::Exists.into());
         }
-        state.add_entry(parent, name, ino, kind)?;
+        let cookie = state.add_entry(parent, name, ino, kind)?;
+        state.enter(ino, &mut inode, parent, cookie);
         put_directory(state, parent, directory, time, 1, i32::from(kind == Kind::Directory))?;
     } else {
         state.put_orphan(ino, Some(Orphan { next_chunk: 0 }));
@@ -81,13 +85,14 @@ pub(super) fn create(state: &mut State, operation: &Op<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Numbers are used once: a new one is the next, or a later one (it was promised to somebody).
-fn claim_number(state: &mut State, ino: Ino) -> Result<()> {
+/// Numbers are used once: a new one is the next, or a later one, or was granted to the client.
+pub(in crate::fs) fn claim_number(state: &mut State, ino: Ino) -> Result<()> {
     if ino <= Ino::ROOT || ino.0 >= Totals::LAST_INO {
         return Err(Errno::Invalid.into());
     }
-    if ino < state.totals.next_ino && state.find_inode(ino)?.is_some() {
-        return Err(Errno::Exists.into());
+    if ino < state.totals.next_ino && !state.take_granted(ino) {
+        let exists = state.find_inode(ino)?.is_some();
+        return Err(if exists { Errno::Exists } else { Errno::Invalid }.into());
     }
     state.set_totals(Totals {
         next_ino: state.totals.next_ino.max(Ino(ino.0 + 1)),
@@ -147,7 +152,8 @@ fn add_link(state: &mut State, ino: Ino, mut inode: Inode, parent: Ino, new: &[u
     if state.lookup(parent, new)?.is_some() {
         return Err(Errno::Exists.into());
     }
-    state.add_entry(parent, new, ino, inode.kind())?;
+    let cookie = state.add_entry(parent, new, ino, inode.kind())?;
+    state.enter(ino, &mut inode, parent, cookie);
     put_directory(state, parent, directory, time, 1, 0)?;
     inode.links += 1;
     inode.changed = time;
@@ -170,10 +176,12 @@ pub(super) fn unlink(state: &mut State, parent: Ino, name: &[u8], time: Timestam
     }
     state.remove_entry(parent, &located);
     put_directory(state, parent, directory, time, -1, 0)?;
-    lose_link(state, located.entry.ino, inode, time)
+    lose_link(state, parent, &located, inode, time)
 }
 
-fn lose_link(state: &mut State, ino: Ino, mut inode: Inode, time: Timestamp) -> Result<()> {
+fn lose_link(state: &mut State, parent: Ino, located: &Located, mut inode: Inode, time: Timestamp) -> Result<()> {
+    let ino = located.entry.ino;
+    state.leave(ino, &mut inode, parent, located.cookie)?;
     inode.links = inode
         .links
         .checked_sub(1)
@@ -203,6 +211,7 @@ pub(super) fn remove_directory(state: &mut State, parent: Ino, name: &[u8], time
 
 fn bury_directory(state: &mut State, ino: Ino, mut inode: Inode, time: Timestamp) {
     inode.links = 0;
+    inode.place = 0;
     inode.changed = time;
     state.put_orphan(ino, Some(Orphan { next_chunk: 0 }));
     state.put_inode(ino, Some(inode));
@@ -319,18 +328,20 @@ fn move_name(
             }
             bury_directory(state, target.entry.ino, replaced, what.time);
         } else {
-            lose_link(state, target.entry.ino, replaced, what.time)?;
+            lose_link(state, what.to, target, replaced, what.time)?;
         }
     }
     let replaced_subdirectory = if target.is_some() { subdirectory } else { 0 };
     let gained_entry = i64::from(target.is_none());
+    let mut inode = inode;
+    state.leave(moved, &mut inode, what.from, source.cookie)?;
     if what.flags & flag::WHITEOUT == 0 {
         state.remove_entry(what.from, source);
         let from = state.directory(what.from)?;
         put_directory(state, what.from, from, what.time, -1, -subdirectory)?;
     } else {
         claim_number(state, what.whiteout)?;
-        let inode = Inode {
+        let whiteout = Inode {
             size: 0,
             blocks: 0,
             accessed: what.time,
@@ -338,13 +349,17 @@ fn move_name(
             changed: what.time,
             born: what.time,
             device: 0,
-            parent: Ino(0),
+            parent: what.from,
+            place: source.cookie,
             links: 1,
             flags: FileFlags::default(),
             mode: Kind::Character.mode_bits(),
+            marks: Marks::default(),
+            hidden: 0,
+            hidden_in: 0,
             ..inode
         };
-        state.put_inode(what.whiteout, Some(inode));
+        state.put_inode(what.whiteout, Some(whiteout));
         let source = Located {
             cookie: source.cookie,
             entry: source.entry.clone(),
@@ -354,18 +369,19 @@ fn move_name(
         put_directory(state, what.from, from, what.time, 0, -subdirectory)?;
     }
     // The target's place may have changed: removing the source can leave a mark in the same chain.
-    match state.find_entry(what.to, what.new_name)? {
-        Some(target) => state.replace_entry(what.to, target, moved, inode.kind()),
+    let cookie = match state.find_entry(what.to, what.new_name)? {
+        Some(target) => {
+            let cookie = target.cookie;
+            state.replace_entry(what.to, target, moved, inode.kind());
+            cookie
+        }
         None => state.add_entry(what.to, what.new_name, moved, inode.kind())?,
-    }
+    };
+    state.enter(moved, &mut inode, what.to, cookie);
     let to = state.directory(what.to)?;
     let gained = subdirectory - replaced_subdirectory;
     put_directory(state, what.to, to, what.time, gained_entry, gained)?;
-    let mut inode = inode;
     inode.changed = what.time;
-    if is_directory {
-        inode.parent = what.to;
-    }
     state.put_inode(moved, Some(inode));
     Ok(())
 }
@@ -379,6 +395,11 @@ fn exchange_names(state: &mut State, what: &Move<'_>, source: Located, mut one: 
     if other.is_directory() {
         forbid_descendant(state, second, what.from)?;
     }
+    let (here, there) = (source.cookie, target.cookie);
+    state.leave(first, &mut one, what.from, here)?;
+    state.leave(second, &mut other, what.to, there)?;
+    state.enter(first, &mut one, what.to, there);
+    state.enter(second, &mut other, what.from, here);
     state.replace_entry(what.from, source, second, other.kind());
     state.replace_entry(what.to, target, first, one.kind());
     let (mine, theirs) = (i32::from(one.is_directory()), i32::from(other.is_directory()));
@@ -388,12 +409,6 @@ fn exchange_names(state: &mut State, what: &Move<'_>, source: Located, mut one: 
     put_directory(state, what.to, to, what.time, 0, mine - theirs)?;
     one.changed = what.time;
     other.changed = what.time;
-    if one.is_directory() {
-        one.parent = what.to;
-    }
-    if other.is_directory() {
-        other.parent = what.from;
-    }
     state.put_inode(first, Some(one));
     state.put_inode(second, Some(other));
     Ok(())

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use vexfs::error::Errno;
 use vexfs::fs::op::{rename, xattr};
 use vexfs::fs::record::{FileFlags, Kind, Timestamp};
+use vexfs::fs::vectors::PREFIX;
 use vexfs::fs::{NewFile, SetAttributes};
 
 use super::{Body, Id, Model, Node, Outcome, ROOT, Reasons, State, without_set_ids};
 use crate::content::Content;
+use crate::workload::VECTORS;
 
 /// An entry of a directory: where, and under what name.
 #[derive(Clone, Copy)]
@@ -381,6 +383,13 @@ impl Model {
         reasons.when(!exists && flags & xattr::REPLACE != 0, Errno::NoAttribute);
         reasons.when(name.len() > 255, Errno::NameTooLong);
         reasons.when(value.len() > 65_536, Errno::AttributeTooLarge);
+        if name.starts_with(PREFIX) {
+            let has_vectors = matches!(node.kind, Kind::File | Kind::Directory);
+            let whole = !value.is_empty() && value.len().is_multiple_of(4);
+            reasons.when(name != VECTORS, Errno::NotSupported);
+            reasons.when(!has_vectors, Errno::NotPermitted);
+            reasons.when(!whole, Errno::Invalid);
+        }
         reasons.decide()?;
         let node = self.state.change(id);
         node.xattrs.insert(name.to_vec(), Arc::from(value));

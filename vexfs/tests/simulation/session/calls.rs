@@ -12,7 +12,7 @@ use crate::content::pattern;
 use crate::history::Redo;
 use crate::model::names::Slot;
 use crate::model::{Id, Outcome};
-use crate::workload::{Action, Among, Pick, Place, symlink_target, xattr_name};
+use crate::workload::{Action, Among, Pick, Place, VECTORS, symlink_target, xattr_name};
 
 /// What a call answers, of the engine and of the model.
 #[derive(PartialEq, Eq, Debug)]
@@ -63,7 +63,7 @@ impl Session {
             | Action::CloneRange(..)
             | Action::Seek(..)
             | Action::FillUp => self.bytes(action, now)?,
-            Action::Flush | Action::Checkpoint | Action::Statistics => Some(self.whole(action)?),
+            Action::Flush | Action::Checkpoint | Action::Seal | Action::Statistics => Some(self.whole(action)?),
             _ => self.attributes(action, now)?,
         })
     }
@@ -72,10 +72,12 @@ impl Session {
         let got = match action {
             Action::Flush => self.fs.flush(),
             Action::Checkpoint => self.fs.checkpoint().and_then(|()| self.fs.trim()),
+            Action::Seal => self.fs.seal_vectors().and_then(|_| self.fs.index_vectors()),
             _ => Ok(()),
         };
         let told = self.fs.statistics();
-        let files = self.model.state.nodes().count() as u64;
+        // Each space has a store.
+        let files = self.model.state.nodes().count() as u64 + 1;
         if told.inodes != files || told.available_blocks > told.free_blocks || told.free_blocks > told.total_blocks {
             return Err(format!("there are {files} files, but {told:?}"));
         }
@@ -268,7 +270,15 @@ impl Session {
                 both(Ok(()), fs.touch_accessed(ino, now), &[id])
             }
             Action::SetXattr(_, name, length, flags) => {
-                let (name, value) = (xattr_name(name), pattern(name, 0, length as usize));
+                // Mostly whole vectors.
+                let number = name;
+                let name = xattr_name(number);
+                let length = if name == VECTORS && !length.is_multiple_of(5) {
+                    length & !3
+                } else {
+                    length
+                };
+                let value = pattern(number, 0, length as usize);
                 let wanted = model.set_xattr(id, &name, &value, flags, now);
                 both(wanted, fs.set_xattr(ino, &name, &value, flags, now), &[id])
             }
