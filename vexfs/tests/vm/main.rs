@@ -2,7 +2,14 @@
 
 //! The kernel module `vexfs` and pools on block devices, inside lab machines.
 
+mod interfaces;
+mod mounted;
 mod pool;
+mod posted;
+mod served;
+mod storms;
+mod syscalls;
+mod unanswered;
 
 use lab_guest::lifecycle;
 

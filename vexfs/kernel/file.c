@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Regular files: read, write, map, sync.
+ */
+
+#include <linux/fs.h>
+#include <linux/falloc.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/splice.h>
+#include <linux/writeback.h>
+
+#include "call.h"
+
+static int vexfs_lock(struct kiocb *iocb, struct inode *inode, bool shared)
+{
+	if (!(iocb->ki_flags & IOCB_NOWAIT)) {
+		if (shared)
+			inode_lock_shared(inode);
+		else
+			inode_lock(inode);
+		return 0;
+	}
+	return (shared ? inode_trylock_shared(inode) : inode_trylock(inode)) ?
+		0 : -EAGAIN;
+}
+
+static ssize_t vexfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	ssize_t ret;
+
+	if (!iov_iter_count(to))
+		return 0;
+	if (!(iocb->ki_flags & IOCB_DIRECT))
+		return generic_file_read_iter(iocb, to);
+
+	file_accessed(iocb->ki_filp);
+	ret = vexfs_lock(iocb, inode, true);
+	if (ret)
+		return ret;
+	ret = iomap_dio_rw(iocb, to, &vexfs_iomap_ops, NULL, 0, NULL, 0);
+	inode_unlock_shared(inode);
+	return ret;
+}
+
+static int vexfs_dio_end_io(struct kiocb *iocb, ssize_t size, int error,
+			    unsigned int flags)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	u64 end = iocb->ki_pos + size;
+
+	if (error || !size)
+		return error;
+	atomic64_add(size, &vexfs_mount(inode->i_sb)->counters.written_bytes);
+	/* Only a write that was waited for can be here with i_rwsem held. */
+	if (end > i_size_read(inode))
+		i_size_write(inode, end);
+	vexfs_arrived(inode, end);
+	return vexfs_inode_push(inode);
+}
+
+static const struct iomap_dio_ops vexfs_dio_write_ops = {
+	.end_io	= vexfs_dio_end_io,
+};
+
+/* Under i_rwsem; exclusively if the file grows. */
+static ssize_t vexfs_write_checks(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	loff_t size = i_size_read(inode);
+	ssize_t ret;
+	int err;
+
+	/* Early, before anything is dirty that cannot be written. */
+	if (!vexfs_healthy(vexfs_mount(inode->i_sb)))
+		return -EIO;
+	ret = generic_write_checks(iocb, from);
+	if (ret <= 0)
+		return ret;
+	if (iocb->ki_pos > size) {
+		if (size % VEXFS_ABI_BLOCK && (iocb->ki_flags & IOCB_NOWAIT))
+			return -EAGAIN;
+		err = vexfs_zero_tail(inode, size);
+		if (err)
+			return err;
+	}
+	err = kiocb_modified(iocb);
+	return err ? err : ret;
+}
+
+static ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	bool shared = !(iocb->ki_flags & IOCB_APPEND) &&
+		iocb->ki_pos + iov_iter_count(from) <= i_size_read(inode);
+	ssize_t ret;
+
+retry:
+	ret = vexfs_lock(iocb, inode, shared);
+	if (ret)
+		return ret;
+	/* The file may have shrunk while the lock was not held. */
+	if (shared &&
+	    iocb->ki_pos + iov_iter_count(from) > i_size_read(inode)) {
+		inode_unlock_shared(inode);
+		shared = false;
+		goto retry;
+	}
+	ret = vexfs_write_checks(iocb, from);
+	if (ret > 0)
+		ret = iomap_dio_rw(iocb, from, &vexfs_iomap_ops,
+				   &vexfs_dio_write_ops,
+				   shared ? 0 : IOMAP_DIO_FORCE_WAIT, NULL, 0);
+	if (shared)
+		inode_unlock_shared(inode);
+	else
+		inode_unlock(inode);
+	return ret;
+}
+
+static ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	ssize_t ret;
+
+	ret = vexfs_lock(iocb, inode, false);
+	if (ret)
+		return ret;
+	ret = vexfs_write_checks(iocb, from);
+	if (ret > 0)
+		ret = compat_iomap_buffered_write(iocb, from,
+						  &vexfs_iomap_ops);
+	inode_unlock(inode);
+	return ret;
+}
+
+static ssize_t vexfs_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	ssize_t ret;
+
+	if (iocb->ki_flags & IOCB_DIRECT) {
+		ret = vexfs_direct_write(iocb, from);
+		/* A page could not be dropped from the cache. */
+		if (ret == -ENOTBLK)
+			ret = vexfs_buffered_write(iocb, from);
+	} else {
+		ret = vexfs_buffered_write(iocb, from);
+	}
+	return ret > 0 ? generic_write_sync(iocb, ret) : ret;
+}
+
+/*
+ * Data, then what is known about the file, then one flush. Waits killably, and
+ * not for a server that does not answer: then it is EIO.
+ */
+int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync)
+{
+	struct inode *inode = file_inode(file);
+	int err, err2;
+
+	/* First killably for what is under way: writing waits for it too. */
+	err = vexfs_wait_range(inode, start, end);
+	if (!err)
+		err = filemap_fdatawrite_range(inode->i_mapping, start, end);
+	err2 = vexfs_wait_range(inode, start, end);
+	err = err ? err : err2;
+	err2 = file_check_and_advance_wb_err(file);
+	err = err ? err : err2;
+	if (err)
+		return err;
+	if (!datasync || (compat_inode_state(inode) & I_DIRTY_DATASYNC)) {
+		err = sync_inode_metadata(inode, 1);
+		if (err)
+			return err;
+	}
+	return vexfs_flush(vexfs_mount(inode->i_sb));
+}
+
+static vm_fault_t vexfs_page_mkwrite(struct vm_fault *vmf)
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	vm_fault_t ret;
+
+	if (!vexfs_healthy(vexfs_mount(inode->i_sb)))
+		return VM_FAULT_SIGBUS;
+	sb_start_pagefault(inode->i_sb);
+	file_update_time(vmf->vma->vm_file);
+	filemap_invalidate_lock_shared(inode->i_mapping);
+	ret = compat_iomap_page_mkwrite(vmf, &vexfs_iomap_ops);
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+	sb_end_pagefault(inode->i_sb);
+	return ret;
+}
+
+static const struct vm_operations_struct vexfs_vm_operations = {
+	.fault		= filemap_fault,
+	.map_pages	= filemap_map_pages,
+	.page_mkwrite	= vexfs_page_mkwrite,
+};
+
+static int vexfs_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	file_accessed(file);
+	vma->vm_ops = &vexfs_vm_operations;
+	return 0;
+}
+
+static int vexfs_open(struct inode *inode, struct file *file)
+{
+	file->f_mode |= FMODE_NOWAIT | FMODE_CAN_ODIRECT;
+	return generic_file_open(inode, file);
+}
+
+const struct file_operations vexfs_file_operations = {
+	.open			= vexfs_open,
+	.llseek			= vexfs_llseek,
+	.read_iter		= vexfs_read_iter,
+	.write_iter		= vexfs_write_iter,
+	.mmap			= vexfs_mmap,
+	.fsync			= vexfs_fsync,
+	.splice_read		= filemap_splice_read,
+	.splice_write		= iter_file_splice_write,
+	.fallocate		= vexfs_fallocate,
+	.remap_file_range	= vexfs_remap,
+	.fop_flags		= FOP_BUFFER_RASYNC | FOP_DIO_PARALLEL_WRITE,
+};
+
+const struct inode_operations vexfs_file_inode_operations = {
+	.getattr	= vexfs_getattr,
+	.setattr	= vexfs_setattr,
+	.listxattr	= vexfs_listxattr,
+	.get_inode_acl	= vexfs_get_acl,
+	.set_acl	= vexfs_set_acl,
+	.fiemap		= vexfs_fiemap,
+	.fileattr_get	= vexfs_fileattr_get,
+	.fileattr_set	= vexfs_fileattr_set,
+};
+
+/* Device nodes, pipes and sockets. */
+const struct inode_operations vexfs_special_inode_operations = {
+	.getattr	= vexfs_getattr,
+	.setattr	= vexfs_setattr,
+	.listxattr	= vexfs_listxattr,
+	.get_inode_acl	= vexfs_get_acl,
+	.set_acl	= vexfs_set_acl,
+};

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Pools mounted by the kernel module, with a server that does its work.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use lab::runner::Outcome;
+use lab::runner::suite::{self, Plan};
+use lab::suites::cases;
+use lab::suites::target::On;
+use lab_guest::kmod;
+
+use crate::served::{Server, at, drop_caches, program};
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn a_mount_holds_what_was_written_across_caches_and_mounts() -> Result<()> {
+    let server = Server::of_new_pool()?;
+    let mount = server.mount("")?;
+    let bytes: Vec<u8> = (0..5_000_000_u32).map(|at| (at * 31 % 251) as u8).collect();
+    fs::create_dir(at("directory"))?;
+    fs::write(at("directory/file"), &bytes)?;
+    fs::hard_link(at("directory/file"), at("other name"))?;
+    symlink("directory/file", at("link"))?;
+    fs::set_permissions(at("other name"), fs::Permissions::from_mode(0o640))?;
+    let file = fs::OpenOptions::new().write(true).open(at("link"))?;
+    file.write_all_at(b"within", 70_001)?;
+    file.set_len(6_000_000)?;
+    file.sync_all()?;
+    drop(file);
+    let mut expected = bytes;
+    expected[70_001..70_007].copy_from_slice(b"within");
+    expected.resize(6_000_000, 0);
+
+    let look = || -> Result<()> {
+        ensure!(fs::read(at("link"))? == expected, "the contents changed");
+        let meta = fs::metadata(at("directory/file"))?;
+        ensure!(
+            meta.nlink() == 2 && meta.len() == 6_000_000 && meta.mode() & 0o7777 == 0o640,
+            "{meta:?}"
+        );
+        let mut names: Vec<_> = fs::read_dir(at(""))?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<Result<_>>()?;
+        names.sort();
+        ensure!(names == ["directory", "link", "other name"], "{names:?}");
+        Ok(())
+    };
+    look()?;
+    drop_caches()?;
+    look().context("after dropping caches")?;
+    ensure!(mount.attribute("health")? == "HEALTHY" && mount.counter("hostile")? == 0);
+    mount.unmount()?;
+    let mount = server.mount("")?;
+    look().context("after mounting again")?;
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn a_hundred_mounts_leave_nothing_behind() -> Result<()> {
+    let server = Server::of_new_pool()?;
+    let start = Instant::now();
+    for round in 0..100 {
+        let mount = server.mount("")?;
+        fs::write(at("round"), round.to_string())?;
+        mount.unmount()?;
+    }
+    println!("100 mounts in {:?}", start.elapsed());
+    let mount = server.mount("ro")?;
+    ensure!(fs::read_to_string(at("round"))? == "99");
+    ensure!(fs::write(at("round"), "").is_err(), "a read-only mount was written to");
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+/// Runs cases of the suites on a mount by the module.
+fn suite(name: &str, share: u32) -> Result<()> {
+    kmod::modprobe("ublk_drv")?;
+    let plan = Plan {
+        inner: vec![program("xtask")?.into(), OsString::from("suite")],
+        on: On::Module,
+        program: program("vexfs-ublk")?,
+        full: false,
+        share,
+        seed: 1,
+    };
+    let wanted: Vec<_> = cases().into_iter().filter(|case| case.suite == name).collect();
+    ensure!(!wanted.is_empty(), "there is no suite {name}");
+    for mut case in wanted {
+        // The machine is emulated.
+        case.quick *= 10;
+        let result = suite::run(&case, &plan)?;
+        println!("{}: {:?} in {:?}", result.name, result.outcome, result.took);
+        ensure!(result.outcome == Outcome::Passed, "{}", result.output);
+    }
+    Ok(())
+}
+
+// The ordinary run has time for these two on one kernel each.
+
+#[lab_guest::test(modules = ["vexfs"], kernels = "6.12,debug", timeout = 1500, memory = 3072)]
+fn every_posix_call_does_what_pjdfstest_expects() -> Result<()> {
+    suite("pjdfstest", 1)
+}
+
+#[lab_guest::test(modules = ["vexfs"], kernels = "7.x", timeout = 1500, memory = 3072, stress = true)]
+fn every_posix_call_does_what_pjdfstest_expects_on_the_newest_kernel() -> Result<()> {
+    suite("pjdfstest", 1)
+}
+
+#[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072)]
+fn every_byte_that_fsx_writes_reads_back() -> Result<()> {
+    suite("fsx", 50)
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
+fn every_byte_that_fsx_writes_in_a_long_run_reads_back() -> Result<()> {
+    suite("fsx", 1)
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
+fn ranges_that_move_read_back() -> Result<()> {
+    suite("ranges", 1)
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
+fn blocks_that_fio_verifies_are_right() -> Result<()> {
+    suite("fio", 1)
+}

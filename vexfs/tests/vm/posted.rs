@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Posted operations: the server is hardly asked, and carries everything out all the same, whatever becomes of it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::served::{Mount, Server, at, drop_caches};
+
+const FILES: usize = 3000;
+/// Calls for all of them: grants, and what the mount asks besides.
+const FEW: u64 = 40;
+
+fn file(number: usize) -> String {
+    format!("work/{}/file-{number}", number % 7)
+}
+
+/// Makes files of all kinds in new directories, and renames, links, changes and removes some. What is there in the end.
+fn work() -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    fs::create_dir(at("work"))?;
+    for directory in 0..7 {
+        fs::create_dir(at(&format!("work/{directory}")))?;
+    }
+    for number in 0..FILES {
+        let name = file(number);
+        match number % 10 {
+            8 => symlink("target", at(&name))?,
+            9 => fs::hard_link(at(&file(number - 9)), at(&name))?,
+            _ => File::create_new(at(&name)).map(drop)?,
+        }
+        names.insert(name);
+    }
+    for number in (0..FILES).filter(|number| number % 10 == 3) {
+        let (old, new) = (file(number), format!("work/{}/renamed-{number}", number % 5));
+        fs::rename(at(&old), at(&new))?;
+        fs::set_permissions(at(&new), PermissionsExt::from_mode(0o640))?;
+        names.remove(&old);
+        names.insert(new);
+    }
+    for number in (0..FILES).filter(|number| number % 10 == 4) {
+        fs::remove_file(at(&file(number)))?;
+        names.remove(&file(number));
+    }
+    Ok(names)
+}
+
+/// Compares names, kinds, links and modes.
+fn compare(names: &BTreeSet<String>) -> Result<()> {
+    let mut found = BTreeSet::new();
+    for directory in 0..7 {
+        for entry in fs::read_dir(at(&format!("work/{directory}")))? {
+            found.insert(format!("work/{directory}/{}", entry?.file_name().to_string_lossy()));
+        }
+    }
+    ensure!(found == *names, "names: {:?}", found.symmetric_difference(names));
+    for name in names {
+        let seen = fs::symlink_metadata(at(name))?;
+        let number: usize = name.rsplit('-').next().unwrap_or_default().parse()?;
+        let links = if [0, 9].contains(&(number % 10)) { 2 } else { 1 };
+        ensure!(seen.nlink() == links, "{name} has {} links", seen.nlink());
+        ensure!(seen.is_symlink() == (number % 10 == 8), "{name}: {seen:?}");
+        if seen.is_symlink() {
+            ensure!(
+                fs::read_link(at(name))? == Path::new("target"),
+                "{name} points elsewhere"
+            );
+        }
+        if name.contains("renamed") {
+            ensure!(seen.mode() & 0o7777 == 0o640, "{name}: {:o}", seen.mode());
+        }
+    }
+    Ok(())
+}
+
+fn calls(mount: &Mount) -> Result<(u64, u64)> {
+    Ok((mount.counter("calls")?, mount.counter("posted")?))
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn what_cannot_fail_is_posted_and_lives_through_the_death_of_the_server() -> Result<()> {
+    let mut server = Server::of_new_pool()?;
+    let mount = server.mount("")?;
+    let before = calls(&mount)?;
+    let names = work()?;
+    let after = calls(&mount)?;
+    let (asked, posted) = (after.0 - before.0, after.1 - before.1);
+    ensure!(posted >= FILES as u64, "{posted} operations were posted");
+    ensure!(asked <= FEW, "{FILES} files took {asked} calls");
+    // What was posted last is on its way.
+    server.replace()?;
+    compare(&names)?;
+    drop_caches()?;
+    compare(&names)?;
+    let mount = mount.again(&server)?;
+    compare(&names)?;
+    for name in &names {
+        fs::remove_file(at(name))?;
+    }
+    server.replace()?;
+    for directory in 0..7 {
+        fs::remove_dir(at(&format!("work/{directory}")))?;
+    }
+    fs::remove_dir(at("work"))?;
+    ensure!(mount.counter("degraded")? == 0, "the mount was degraded");
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+/// The kernel's cache does not learn of the file that stays under the old name.
+#[lab_guest::test(modules = ["vexfs"])]
+fn a_whiteout_is_found_in_a_directory_that_was_made_in_this_mount() -> Result<()> {
+    let server = Server::of_new_pool()?;
+    let mount = server.mount("")?;
+    fs::create_dir(at("work"))?;
+    File::create_new(at("work/old"))?;
+    let (old, new) = (at("work/old"), at("work/new"));
+    renameat2(AT_FDCWD, &old, AT_FDCWD, &new, RenameFlags::RENAME_WHITEOUT)?;
+    let seen = fs::symlink_metadata(&old)?;
+    ensure!(
+        seen.file_type().is_char_device() && seen.rdev() == 0,
+        "the old name is {seen:?}"
+    );
+    ensure!(fs::symlink_metadata(&new)?.is_file(), "the new name is no file");
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn a_server_that_stands_still_gets_what_was_posted_when_it_goes_on() -> Result<()> {
+    let server = Server::of_new_pool()?;
+    let mount = server.mount("timeout=500,retries=1")?;
+    fs::create_dir(at("work"))?;
+    File::create_new(at("work/before"))?.sync_all()?;
+    server.signal("-STOP")?;
+    let mut made = Vec::new();
+    // Until the log is full, or somebody finds out that nobody answers.
+    for number in 0..100_000 {
+        let name = format!("work/{number}");
+        match File::create_new(at(&name)) {
+            Ok(mut file) => {
+                // To the page cache.
+                if file.write_all(b"bytes").is_err() {
+                    break;
+                }
+                made.push(name);
+            }
+            Err(error) => {
+                ensure!(error.raw_os_error() == Some(nix::libc::EIO), "{name}: {error}");
+                break;
+            }
+        }
+        if number % 100 == 99 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    ensure!(
+        !made.is_empty() && made.len() < 100_000,
+        "{} files were made",
+        made.len()
+    );
+    server.signal("-CONT")?;
+    lab_guest::sys::wait_for("the mount to heal", Duration::from_secs(30), || {
+        mount.attribute("health").is_ok_and(|health| health == "HEALTHY")
+    })?;
+    nix::unistd::sync();
+    drop_caches()?;
+    for name in &made {
+        let bytes = fs::read(at(name))?;
+        ensure!(bytes == b"bytes", "{name} has {bytes:?}");
+    }
+    let mount = mount.again(&server)?;
+    let listed = fs::read_dir(at("work"))?.count();
+    ensure!(listed > made.len(), "{listed} names of {}", made.len() + 1);
+    mount.unmount()?;
+    server.stop_and_check()
+}
