@@ -18,7 +18,9 @@ use vexfs_control::place::{self, Socket};
 use vexfs_control::server::Server;
 use vexfs_control::status::Facts;
 
+use crate::filesystem::lookups::Lookups;
 use crate::guardian::{Guardian, Task};
+use crate::write_back::WriteBack;
 
 /// Whoever may administer the pool: its owner, and root.
 const MODE: u32 = 0o600;
@@ -31,20 +33,14 @@ pub(crate) fn socket(pool: Uuid) -> Option<Socket> {
 }
 
 /// Answers at it until the result is dropped.
-pub(crate) fn answer(
-    socket: Socket,
-    task: &Task,
-    fs: Fs,
-    notifier: Arc<OnceLock<Notifier>>,
-    guardian: Arc<Guardian>,
-) -> Option<Server> {
+pub(crate) fn answer(socket: Socket, task: &Task, fs: Fs, kernel: Kernel) -> Option<Server> {
     let facts = Facts {
         pool: task.pool.to_string_lossy().into_owned(),
         mount_point: Some(task.directory.to_string_lossy().into_owned()),
         front_end: "fuse".into(),
         options: task.options.words.clone(),
     };
-    let mut engine = Engine::new(fs, facts, Kernel { notifier, guardian });
+    let mut engine = Engine::new(fs, facts, kernel);
     if let Some(log) = &task.options.log {
         engine = engine.with_log(log.clone());
     }
@@ -54,15 +50,32 @@ pub(crate) fn answer(
         .ok()
 }
 
-/// What the kernel holds of the mount.
-struct Kernel {
-    notifier: Arc<OnceLock<Notifier>>,
-    guardian: Arc<Guardian>,
+/// What the kernel holds of the mount, and the ways to have that changed.
+pub(crate) struct Kernel {
+    pub(crate) fs: Fs,
+    pub(crate) lookups: Arc<Lookups>,
+    pub(crate) notifier: Arc<OnceLock<Notifier>>,
+    pub(crate) guardian: Arc<Guardian>,
 }
 
 impl FrontEnd for Kernel {
-    fn before_copy(&self) -> io::Result<()> {
-        self.guardian.write_back().map_err(io::Error::other)
+    fn attributes_changed(&self, ino: Ino) {
+        // A negative offset leaves the cached bytes alone.
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(INodeNo(ino.0), -1, 0)
+        {
+            tracing::debug!(%ino, %error, "the kernel did not take back what it knew");
+        }
+    }
+
+    fn before_copy(&self, path: &str, source: Ino) -> io::Result<()> {
+        let tree = WriteBack {
+            fs: &self.fs,
+            lookups: &self.lookups,
+            guardian: &self.guardian,
+            notifier: self.notifier.get(),
+        };
+        tree.of(path.as_bytes(), source)
     }
 
     fn name_appeared(&self, directory: Ino, name: &[u8]) {

@@ -9,7 +9,8 @@
 //! | server | guardian |
 //! |---|---|
 //! | mount | mounted, with the device to serve; or why not |
-//! | write back | what the kernel held back is written; or why not |
+//! | write back | the kernel has begun to write what it held back; or why not |
+//! | open and close these files ([`Batch`]) | done, with those that could not be opened; or whose bytes were lost |
 //! | unmount | unmounted; unmounted, but still in use; or why not |
 //! | I have closed the pool | – |
 //!
@@ -35,6 +36,7 @@ use nix::sys::socket::{
 use nix::unistd::geteuid;
 use parking_lot::Mutex;
 
+use crate::batch::{self, Batch, MESSAGE};
 use crate::fusermount;
 use crate::mount_table::{self, TYPE};
 use crate::options::{Audience, Options};
@@ -51,10 +53,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOUNT: u8 = b'm';
 const UNMOUNT: u8 = b'u';
 const WRITE_BACK: u8 = b'w';
+const CLOSE_ONCE: u8 = b'f';
 const CLOSED: u8 = b'c';
 const DONE: u8 = b'd';
 const DETACHED: u8 = b'l';
 const FAILED: u8 = b'e';
+
+/// Bytes of the longest reason for a failure that is told.
+const LONGEST_REASON: usize = 4000;
 
 /// What became of a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +69,15 @@ pub(crate) enum Unmounted {
     Fully,
     /// It is gone from the directory; who had files open still has them.
     Detached,
+}
+
+impl Unmounted {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Fully => DONE,
+            Self::Detached => DETACHED,
+        }
+    }
 }
 
 /// The server's end.
@@ -106,64 +121,75 @@ impl Guardian {
 
     /// Has the filesystem mounted; returns the device to serve.
     pub(crate) fn mount(&self) -> Result<OwnedFd, String> {
-        let (answer, device) = self.ask(MOUNT).map_err(|error| system("the guardian is gone", error))?;
-        match (answer.split_first(), device) {
-            (Some((&DONE, _)), Some(device)) => Ok(device),
-            (Some((&FAILED, text)), _) => Err(String::from_utf8_lossy(text).into_owned()),
-            _ => Err("the guardian ended before it mounted".into()),
-        }
+        let answer = self.ask(MOUNT, &[])?;
+        answer.device.ok_or_else(|| "the guardian mounted nothing".into())
     }
 
-    /// Has the kernel send what it holds back of written bytes. Others must serve meanwhile.
+    /// Has the kernel begin to send what it holds back of written bytes. Others must serve meanwhile.
     pub(crate) fn write_back(&self) -> Result<(), String> {
-        let (answer, _) = self
-            .ask(WRITE_BACK)
-            .map_err(|error| system("the guardian is gone", error))?;
-        match answer.split_first() {
-            Some((&DONE, _)) => Ok(()),
-            Some((&FAILED, text)) => Err(String::from_utf8_lossy(text).into_owned()),
-            _ => Err("the guardian ended".into()),
-        }
+        self.ask(WRITE_BACK, &[]).map(drop)
+    }
+
+    /// Has files opened and closed, and so what was written to them sent. Others must serve meanwhile. Returns the positions of
+    /// those that could not be opened.
+    pub(crate) fn close_once(&self, batch: &Batch) -> Result<Vec<usize>, String> {
+        let answer = self.ask(CLOSE_ONCE, batch.bytes())?;
+        Ok(batch::positions_of_bytes(&answer.rest))
     }
 
     /// Has the mount point taken away.
     pub(crate) fn unmount(&self) -> Result<Unmounted, String> {
-        let (answer, _) = self
-            .ask(UNMOUNT)
-            .map_err(|error| system("the guardian is gone", error))?;
-        match answer.split_first() {
-            Some((&DONE, _)) => Ok(Unmounted::Fully),
-            Some((&DETACHED, _)) => Ok(Unmounted::Detached),
-            Some((&FAILED, text)) => Err(String::from_utf8_lossy(text).into_owned()),
-            _ => Err("the guardian ended".into()),
-        }
+        let answer = self.ask(UNMOUNT, &[])?;
+        Ok(if answer.first == DETACHED {
+            Unmounted::Detached
+        } else {
+            Unmounted::Fully
+        })
     }
 
     /// Lets the guardian go: the pool is closed.
     pub(crate) fn dismiss(&self) {
-        if let Err(error) = send(&self.socket, &[CLOSED], None) {
+        if let Err(error) = send(&self.socket, CLOSED, &[], None) {
             tracing::debug!(%error, "the guardian was gone already");
         }
     }
 
-    fn ask(&self, what: u8) -> nix::Result<(Vec<u8>, Option<OwnedFd>)> {
+    fn ask(&self, what: u8, of: &[u8]) -> Result<Answer, String> {
         let _turn = self.turn.lock();
-        send(&self.socket, &[what], None)?;
-        receive(&self.socket)
+        let answer = send(&self.socket, what, of, None).and_then(|()| receive(&self.socket));
+        let (bytes, device) = answer.map_err(|errno| system("the guardian is gone", errno))?;
+        match bytes.split_first() {
+            Some((&FAILED, text)) => Err(String::from_utf8_lossy(text).into_owned()),
+            Some((&first, rest)) => Ok(Answer {
+                first,
+                rest: rest.into(),
+                device,
+            }),
+            None => Err("the guardian ended".into()),
+        }
     }
 }
 
-fn send(socket: &OwnedFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> nix::Result<()> {
+/// That something was done.
+struct Answer {
+    first: u8,
+    rest: Vec<u8>,
+    device: Option<OwnedFd>,
+}
+
+/// Sends one message of at most [`MESSAGE`] bytes.
+fn send(socket: &OwnedFd, first: u8, rest: &[u8], descriptor: Option<&OwnedFd>) -> nix::Result<()> {
     let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&descriptors)];
     let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
+    let parts = [IoSlice::new(std::slice::from_ref(&first)), IoSlice::new(rest)];
+    sendmsg::<()>(socket.as_raw_fd(), &parts, control, flags, None).map(drop)
 }
 
 /// One message; empty once the other side is gone.
 fn receive(socket: &OwnedFd) -> nix::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let mut bytes = vec![0; 4096];
+    let mut bytes = vec![0; MESSAGE];
     let mut control = nix::cmsg_space!([i32; 1]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     loop {
@@ -179,6 +205,9 @@ fn receive(socket: &OwnedFd) -> nix::Result<(Vec<u8>, Option<OwnedFd>)> {
                     }
                 }
                 let length = message.bytes;
+                if message.flags.contains(MsgFlags::MSG_TRUNC) {
+                    return Err(Errno::EMSGSIZE);
+                }
                 bytes.truncate(length);
                 return Ok((bytes, device));
             }
@@ -214,29 +243,33 @@ fn guard(task: &Task, socket: &OwnedFd) -> io::Result<()> {
     let mut mounted = None;
     loop {
         let (message, _) = receive(socket)?;
-        let answer = match message.first() {
-            Some(&MOUNT) => match mount_it(task) {
+        let answer = match message.split_first() {
+            Some((&MOUNT, _)) => match mount_it(task) {
                 Ok(device) => {
                     mounted = mount_table::at(&task.directory)?.map(|mount| mount.device);
-                    send(socket, &[DONE], Some(&device))?;
+                    send(socket, DONE, &[], Some(&device))?;
                     continue;
                 }
                 Err(text) => Err(text),
             },
-            Some(&WRITE_BACK) => write_back(&task.directory, mounted.as_deref()).map(|()| Unmounted::Fully),
-            Some(&UNMOUNT) => unmount_it(&task.directory, mounted.as_deref()),
-            Some(&CLOSED) => return Ok(()),
+            Some((&WRITE_BACK, _)) => write_back(&task.directory, mounted.as_deref()).map(|()| (DONE, Vec::new())),
+            Some((&CLOSE_ONCE, files)) => Batch::close_once(files, &task.directory, mounted.as_deref())
+                .map(|unreached| (DONE, batch::positions_to_bytes(&unreached))),
+            Some((&UNMOUNT, _)) => {
+                let unmounted = unmount_it(&task.directory, mounted.as_deref());
+                unmounted.map(|unmounted| (unmounted.code(), Vec::new()))
+            }
+            Some((&CLOSED, _)) => return Ok(()),
             _ => break,
         };
         match answer {
-            Ok(Unmounted::Fully) => send(socket, &[DONE], None)?,
-            Ok(Unmounted::Detached) => send(socket, &[DETACHED], None)?,
-            Err(text) => {
-                let mut bytes = vec![FAILED];
-                bytes.extend(text.as_bytes());
-                bytes.truncate(4096);
-                send(socket, &bytes, None)?;
-            }
+            Ok((first, rest)) => send(socket, first, &rest, None)?,
+            Err(text) => send(
+                socket,
+                FAILED,
+                text.as_bytes().get(..LONGEST_REASON).unwrap_or(text.as_bytes()),
+                None,
+            )?,
         }
     }
     if task.options.auto_unmount && is_mounted(&task.directory, mounted.as_deref())? {

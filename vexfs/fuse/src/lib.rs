@@ -14,12 +14,12 @@
 //! |---|---|
 //! | `filesystem` | the kernel's requests, answered by the engine |
 //! | `serve` | the one place they all pass through |
-//! | [`acl`] | POSIX access control lists |
 //! | [`options`] | mount options |
 //! | [`daemon`] | mounting as a command: checks, background, a true answer |
 //! | [`server`] | the life of the server |
 //! | `control` | its control socket |
 //! | `guardian`, `fusermount` | mounting and unmounting for it, as root and as a user |
+//! | `write_back`, `batch` | what the kernel holds back, before a copy |
 //! | `sandbox` | what the server gives up |
 //! | [`unmount`] | unmounting as a command: until the pool is closed |
 //! | [`mount_table`] | what is mounted where |
@@ -32,7 +32,7 @@
 //! for a while: faster in small writes, but then a full pool is told to fsync or close instead, or to nobody. The same
 //! holds always for bytes written through a shared mapping.
 
-pub mod acl;
+mod batch;
 mod control;
 pub mod daemon;
 mod filesystem;
@@ -45,5 +45,6 @@ mod sandbox;
 mod serve;
 pub mod server;
 pub mod unmount;
+mod write_back;
 
 pub use serve::Operation;

@@ -15,6 +15,8 @@ pub const TYPE: &str = "fuse.vexfs";
 pub struct Mount {
     /// `major:minor`, which no other mount of the running system has.
     pub device: String,
+    /// Which directory of it: only with bind mounts another than `/`.
+    pub root: PathBuf,
     /// Where.
     pub directory: PathBuf,
     /// Of what type.
@@ -51,6 +53,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let path = |at: usize| words.get(at).map(|word| PathBuf::from(unescape(word)));
     Some(Mount {
         device: text(2)?,
+        root: path(3)?,
         directory: path(4)?,
         kind: text(dash + 1)?,
         source: path(dash + 2)?,
@@ -87,6 +90,7 @@ mod tests {
         let line = br"36 35 0:50 / /mnt/a\040b ro,noatime shared:1 master:2 - fuse.vexfs /pool\134x rw,user_id=0";
         let mount = parse(line).unwrap();
         assert_eq!(mount.device, "0:50");
+        assert_eq!(mount.root, Path::new("/"));
         assert_eq!(mount.directory, Path::new("/mnt/a b"));
         assert_eq!(mount.source, Path::new(r"/pool\x"));
         assert!(mount.is_ours() && mount.read_only);

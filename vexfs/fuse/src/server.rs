@@ -21,8 +21,9 @@ use vexfs::pool::{Access, OpenError, OpenOptions as PoolOptions, Pool};
 use vexfs_control::place::Socket;
 use vexfs_control::server::Server;
 
-use crate::control;
+use crate::control::{self, Kernel};
 use crate::filesystem::callers::Callers;
+use crate::filesystem::lookups::Lookups;
 use crate::filesystem::{Settings, VexFilesystem};
 use crate::guardian::{Guardian, Task, Unmounted};
 use crate::options::{Audience, Options};
@@ -155,7 +156,14 @@ fn attach(
         writeback: options.writeback,
     };
     let notifier = Arc::new(OnceLock::new());
-    let filesystem = VexFilesystem::new(opened.fs.clone(), settings, opened.callers, Arc::clone(&notifier));
+    let lookups = Arc::new(Lookups::new());
+    let filesystem = VexFilesystem::new(
+        opened.fs.clone(),
+        settings,
+        Arc::clone(&lookups),
+        opened.callers,
+        Arc::clone(&notifier),
+    );
     let device = guardian.mount().map_err(ServeError::Mount)?;
     let mut config = Config::default();
     config.acl = match options.audience {
@@ -171,9 +179,15 @@ fn attach(
     if notifier.set(session.notifier()).is_err() {
         tracing::debug!("a notifier was there already");
     }
+    let kernel = Kernel {
+        fs: opened.fs.clone(),
+        lookups,
+        notifier,
+        guardian: Arc::clone(guardian),
+    };
     let control = opened
         .socket
-        .and_then(|socket| control::answer(socket, task, opened.fs, notifier, Arc::clone(guardian)));
+        .and_then(|socket| control::answer(socket, task, opened.fs, kernel));
     if options.sandbox {
         sandbox::note("system calls", sandbox::syscalls::restrict());
     }

@@ -10,8 +10,8 @@ use vexfs::units::Ino;
 
 use super::VexFilesystem;
 use super::convert::now;
-use crate::acl::{ACCESS, Acl, DEFAULT};
 use crate::serve::{Failure, Outcome};
+use vexfs::acl::{ACCESS, Acl, DEFAULT};
 
 const SETGID: u16 = 0o2000;
 

@@ -12,8 +12,8 @@ use vexfs::units::Ino;
 
 use super::VexFilesystem;
 use super::convert::{now, time_or_now};
-use crate::acl::ACCESS;
 use crate::serve::Outcome;
+use vexfs::acl::ACCESS;
 
 const SET_IDS: u16 = 0o6000;
 

@@ -29,7 +29,8 @@ impl Callers {
         uid == 0 || gid == group || self.groups(process).is_some_and(|groups| groups.contains(&group))
     }
 
-    fn groups(&self, process: u32) -> Option<Vec<u32>> {
+    /// The groups of a process, if they can be asked for.
+    pub(super) fn groups(&self, process: u32) -> Option<Vec<u32>> {
         let processes = self.processes.as_ref()?;
         let path = format!("{process}/status");
         let status = openat(processes.as_fd(), path.as_str(), OFlag::O_CLOEXEC, Mode::empty()).ok()?;

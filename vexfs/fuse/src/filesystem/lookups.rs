@@ -20,12 +20,12 @@ use vexfs::units::Ino;
 
 const SHARDS: u64 = 64;
 
-pub(super) struct Lookups {
+pub(crate) struct Lookups {
     shards: Box<[Mutex<FxHashMap<Ino, u64>>]>,
 }
 
 impl Lookups {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
@@ -33,6 +33,16 @@ impl Lookups {
 
     fn shard(&self, ino: Ino) -> Option<&Mutex<FxHashMap<Ino, u64>>> {
         self.shards.get(usize::try_from(ino.0 % SHARDS).unwrap_or(0))
+    }
+
+    /// Whether the kernel knows a file. Of the root it is not said.
+    pub(crate) fn has(&self, ino: Ino) -> bool {
+        self.shard(ino).is_some_and(|shard| shard.lock().contains_key(&ino))
+    }
+
+    /// Whether it knows none but the root.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
     }
 
     /// The kernel is told of a file once more. Fails if it is gone meanwhile. The root is always there and not counted.

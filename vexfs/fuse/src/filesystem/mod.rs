@@ -14,6 +14,7 @@
 //! | [`data`] | reading, writing, preallocating, seeking, copying |
 //! | [`directories`] | listing |
 //! | [`xattrs`], [`acls`] | extended attributes; access control lists |
+//! | [`query`] | requests about vectors, as a file |
 //! | [`room`] | a full pool from which files are just going |
 //! | [`lookups`] | which files the kernel knows, and so keeps |
 //! | [`callers`] | which groups a caller is in |
@@ -28,9 +29,10 @@ mod convert;
 mod data;
 mod directories;
 mod flags;
-mod lookups;
+pub(crate) mod lookups;
 mod names;
 mod negotiate;
+mod query;
 mod room;
 mod xattrs;
 
@@ -56,6 +58,7 @@ use self::convert::{FOREVER, file_attributes, ino, no_file, timestamp};
 use self::data::Place;
 use self::lookups::Lookups;
 use self::names::Wish;
+use self::query::{NEVER, Queries};
 use self::room::Room;
 use self::xattrs::Answer;
 use crate::serve::{Operation, Outcome, Served};
@@ -73,9 +76,10 @@ pub(crate) struct Settings {
 pub(crate) struct VexFilesystem {
     fs: Fs,
     settings: Settings,
-    lookups: Lookups,
+    lookups: Arc<Lookups>,
     room: Room,
     callers: Callers,
+    queries: Queries,
     served: Served,
     /// The way to tell the kernel something unasked; there once the session is.
     notifier: Arc<OnceLock<Notifier>>,
@@ -84,15 +88,22 @@ pub(crate) struct VexFilesystem {
 impl VexFilesystem {
     /// Serves a pool. The caller puts the session's notifier where it is expected before the session runs, and closes the
     /// pool after it.
-    pub(crate) fn new(fs: Fs, settings: Settings, callers: Callers, notifier: Arc<OnceLock<Notifier>>) -> Self {
+    pub(crate) fn new(
+        fs: Fs,
+        settings: Settings,
+        lookups: Arc<Lookups>,
+        callers: Callers,
+        notifier: Arc<OnceLock<Notifier>>,
+    ) -> Self {
         let served = Served::new();
         fs.metrics().add_family(served.times());
         Self {
             fs,
             settings,
-            lookups: Lookups::new(),
+            lookups,
             room: Room::default(),
             callers,
+            queries: Queries::new(!settings.writeback),
             served,
             notifier,
         }
@@ -132,6 +143,10 @@ impl VexFilesystem {
     }
 
     fn forget_times(&self, number: INodeNo, times: u64) {
+        if Queries::is_ours(number) {
+            self.queries.forget(number, times);
+            return;
+        }
         let work = || {
             self.room
                 .making(|| Ok(self.lookups.forget(&self.fs, ino(number), times)?))
@@ -174,6 +189,17 @@ impl fuser::Filesystem for VexFilesystem {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if Queries::is_ours(parent) {
+            match self.serve(Operation::Lookup, parent, || self.find_query(parent, name.as_bytes())) {
+                Ok(found) => reply.entry(&NEVER, &found, Generation(0)),
+                Err(errno) => reply.error(errno),
+            }
+            return;
+        }
+        if self.queries.is_directory_name(ino(parent), name.as_bytes()) {
+            reply.entry(&FOREVER, &Self::query_directory(), Generation(0));
+            return;
+        }
         match self.serve(Operation::Lookup, parent, || self.find(ino(parent), name.as_bytes())) {
             Ok(Some(found)) => reply.entry(&FOREVER, &file_attributes(&found), Generation(0)),
             Ok(None) => reply.entry(&FOREVER, &no_file(), Generation(0)),
@@ -186,6 +212,13 @@ impl fuser::Filesystem for VexFilesystem {
     }
 
     fn getattr(&self, _request: &Request, number: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        if Queries::is_ours(number) {
+            match self.serve(Operation::Getattr, number, || self.query_attributes(number)) {
+                Ok(found) => reply.attr(&NEVER, &found),
+                Err(errno) => reply.error(errno),
+            }
+            return;
+        }
         let result = self.serve(Operation::Getattr, number, || Ok(self.fs.attributes(ino(number))?));
         Self::answer_attributes(reply, result);
     }
@@ -208,6 +241,13 @@ impl fuser::Filesystem for VexFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if Queries::is_ours(number) {
+            match self.serve(Operation::Setattr, number, || self.set_query(number, size)) {
+                Ok(found) => reply.attr(&NEVER, &found),
+                Err(errno) => reply.error(errno),
+            }
+            return;
+        }
         let wanted = Changes {
             mode,
             uid,
@@ -348,6 +388,13 @@ impl fuser::Filesystem for VexFilesystem {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if Queries::is_ours(number) {
+            match self.serve(Operation::Read, number, || self.read_query(number, offset, size)) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(errno) => reply.error(errno),
+            }
+            return;
+        }
         let from = Place {
             ino: ino(number),
             at: offset,
@@ -359,7 +406,7 @@ impl fuser::Filesystem for VexFilesystem {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -374,7 +421,14 @@ impl fuser::Filesystem for VexFilesystem {
             at: offset,
         };
         let keep = !write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let work = || self.write(to, data, keep, flags.0);
+        let caller = (request.uid(), request.gid(), request.pid());
+        let work = || {
+            if Queries::is_ours(number) {
+                self.write_query(number, offset, data, caller)
+            } else {
+                self.write(to, data, keep, flags.0)
+            }
+        };
         match self.serve(Operation::Write, number, work) {
             Ok(count) => reply.written(count),
             Err(errno) => reply.error(errno),
@@ -461,6 +515,11 @@ impl fuser::Filesystem for VexFilesystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        if Queries::is_ours(number) {
+            // Its one name stands for another file at each lookup: there is nothing to list.
+            reply.ok();
+            return;
+        }
         match self.serve(Operation::Readdir, number, || {
             self.fill(ino(number), offset, &mut reply)
         }) {
@@ -477,6 +536,10 @@ impl fuser::Filesystem for VexFilesystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        if Queries::is_ours(number) {
+            reply.ok();
+            return;
+        }
         let result = self.serve(Operation::Readdirplus, number, || {
             self.fill_plus(ino(number), offset, &mut reply)
         });
@@ -508,11 +571,19 @@ impl fuser::Filesystem for VexFilesystem {
     }
 
     fn getxattr(&self, _request: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if Queries::is_ours(number) {
+            reply.error(Errno::ENODATA);
+            return;
+        }
         let work = || self.attribute(ino(number), name.as_bytes(), size);
         Self::answer_xattr(reply, self.serve(Operation::Getxattr, number, work));
     }
 
     fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        if Queries::is_ours(number) {
+            reply.size(0);
+            return;
+        }
         let work = || self.attribute_names(ino(number), request.uid(), size);
         Self::answer_xattr(reply, self.serve(Operation::Listxattr, number, work));
     }

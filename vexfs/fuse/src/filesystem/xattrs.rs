@@ -8,8 +8,8 @@ use vexfs::units::Ino;
 
 use super::VexFilesystem;
 use super::convert::now;
-use crate::acl::{ACCESS, DEFAULT};
 use crate::serve::{Failure, Outcome};
+use vexfs::acl::{ACCESS, DEFAULT};
 
 /// What a caller with a buffer of some size is answered.
 pub(super) enum Answer {

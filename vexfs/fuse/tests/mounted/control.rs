@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
 use vexfs_control::client::Client;
@@ -11,7 +12,10 @@ use vexfs_control::handler::{Call, Copy};
 use vexfs_control::place::sockets;
 use vexfs_control::status::{Number, Status};
 
-use crate::support::{Mounted, stat};
+use crate::support::{Mapping, Mounted, open, stat};
+
+/// Copies of a tree that is written all the while.
+const ROUNDS: u8 = 12;
 
 fn client(mounted: &Mounted) -> Client {
     let found = sockets(&mounted.sockets()).unwrap();
@@ -59,12 +63,12 @@ mounted_tests! {
             assert!(!mounted.at("copy").exists());
             assert_eq!(fs::read_dir(mounted.root()).unwrap().count(), 1);
             let links = stat(&mounted.root()).len();
-            let mut open = fs::File::options().append(true).open(mounted.at("tree/deep/file")).unwrap();
-            open.write_all(b"two\n").unwrap();
+            let mut file = fs::File::options().append(true).open(mounted.at("tree/deep/file")).unwrap();
+            file.write_all(b"two\n").unwrap();
 
             let copy = Copy { source: "/tree".into(), copy: "/copy".into() };
             let made = client(&mounted).call(&Call::Snapshot(copy.clone())).unwrap();
-            open.write_all(b"three\n").unwrap();
+            file.write_all(b"three\n").unwrap();
 
             assert_eq!(fs::read(mounted.at("copy/deep/file")).unwrap(), b"one\ntwo\n", "{options}");
             assert_eq!(fs::read_dir(mounted.root()).unwrap().count(), 2);
@@ -72,7 +76,39 @@ mounted_tests! {
             assert!(stat(&mounted.root()).len() >= links);
             let again = client(&mounted).call(&Call::Snapshot(copy)).unwrap_err();
             assert!(again.to_string().contains("/copy"), "{again}");
-            drop(open);
+            drop(file);
+            mounted.check();
+        }
+    }
+
+    /// The kernel says of a file that it is clean, and a sync of the mount ends, while its WRITE requests are still queued.
+    fn a_copy_has_the_last_bytes_of_many_files_that_stay_open_and_of_mappings() {
+        const FILES: usize = 8;
+        const BYTES: usize = 1 << 20;
+        for options in ["", "writeback"] {
+            let mut mounted = Mounted::with(options);
+            mounted.run("mkdir -p tree/some/deep tree/empty");
+            let names: Vec<String> = (0..FILES).map(|n| format!("{}file {n}", ["", "some/", "some/deep/"][n % 3])).collect();
+            let files: Vec<fs::File> = names.iter().map(|name| open(&mounted.write(&format!("tree/{name}"), vec![0; BYTES]))).collect();
+            // Half of them are changed through a mapping, as any program may.
+            let mut mappings: Vec<Mapping> = files[FILES / 2..].iter().map(|file| Mapping::of(file, BYTES)).collect();
+            for round in 1..=ROUNDS {
+                for file in &files[..FILES / 2] {
+                    file.write_all_at(&vec![round; BYTES], 0).unwrap();
+                }
+                for mapping in &mut mappings {
+                    mapping.bytes().fill(round);
+                }
+                let copy = Copy { source: "/./tree/some/..//".into(), copy: "/copy".into() };
+                client(&mounted).call(&Call::Snapshot(copy)).unwrap();
+                for name in &names {
+                    let copied = fs::read(mounted.at("copy").join(name)).unwrap();
+                    let old = copied.iter().filter(|&&byte| byte != round).count();
+                    assert_eq!((copied.len(), old), (BYTES, 0), "{name}, round {round}, {options:?}");
+                }
+                fs::remove_dir_all(mounted.at("copy")).unwrap();
+            }
+            drop((files, mappings));
             mounted.check();
         }
     }

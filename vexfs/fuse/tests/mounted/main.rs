@@ -23,4 +23,5 @@ mod directories;
 mod life;
 mod names;
 mod support;
+mod vectors;
 mod xattrs;

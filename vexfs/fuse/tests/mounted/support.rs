@@ -5,11 +5,13 @@
 use std::ffi::CString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::ptr::NonNull;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -141,6 +143,7 @@ impl Mounted {
         let mut pool = Pool::open_path(&self.pool(), &OpenOptions::new(Access::ReadOnly)).unwrap();
         let options = &mut CheckOptions {
             verify_data: true,
+            rebuild_vectors: false,
             repair: false,
             memory_bytes: DEFAULT_MEMORY,
             max_issues: 10,
@@ -231,6 +234,46 @@ pub(crate) fn tick() {
 
 pub(crate) fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
+}
+
+/// The bytes of a file in this process's memory, shared with all who use the file.
+pub(crate) struct Mapping {
+    at: NonNull<u8>,
+    length: usize,
+}
+
+impl Mapping {
+    pub(crate) fn of(file: &File, length: usize) -> Self {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the system chooses a place where nothing is yet.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        Self {
+            at: NonNull::new(at.cast()).unwrap(),
+            length,
+        }
+    }
+
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: mapped until this is dropped. Who else changes the file meanwhile is the server at most, which does not.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly what was mapped; no reference to it outlives this.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.length) };
+    }
 }
 
 fn words(path: &Path, name: &str) -> (CString, CString) {
