@@ -14,6 +14,7 @@ use vexfs::error::{Errno, Error};
 use vexfs::fs::Fs;
 use vexfs::fs::record::Timestamp;
 use vexfs::metrics::{Kind, Metric, Snapshot, Value as Measured, text};
+use vexfs::query::{self, Caller};
 use vexfs::units::{BLOCK_SIZE, Ino};
 
 use crate::handler::{Call, Copy, Handler, Refusal};
@@ -23,14 +24,21 @@ use crate::volumes;
 
 /// What a front end does about changes it did not make.
 pub trait FrontEnd: Send + Sync + 'static {
-    /// Before something is copied: what the kernel holds back is to be written.
-    fn before_copy(&self) -> io::Result<()> {
+    /// Before a file or directory is copied, which is found under a path: what the kernel holds back of it and of everything
+    /// below it is to be written.
+    fn before_copy(&self, path: &str, source: Ino) -> io::Result<()> {
+        let _ = (path, source);
         Ok(())
     }
 
     /// There is a new name in a directory.
     fn name_appeared(&self, directory: Ino, name: &[u8]) {
         let _ = (directory, name);
+    }
+
+    /// The attributes of a file changed.
+    fn attributes_changed(&self, ino: Ino) {
+        let _ = ino;
     }
 }
 
@@ -101,18 +109,18 @@ impl<F: FrontEnd> Engine<F> {
         absolute(&copy.copy)?;
         let (directory, name) = split(&copy.copy)
             .ok_or_else(|| Refusal::new(400, format!("{:?} must end with a name for the copy", copy.copy)))?;
-        if let Err(error) = self.front_end.before_copy() {
-            return Err(Refusal::new(
-                500,
-                format!("writing what the kernel holds back failed: {error}"),
-            ));
-        }
         let found = |path: &str| self.fs.resolve(path.as_bytes()).map_err(|error| refusal(path, &error));
         let source = found(&copy.source)?;
         if only_directories && !source.inode.is_directory() {
             return Err(Refusal::new(400, format!("{}: not a directory", copy.source)));
         }
         let parent = found(directory)?;
+        if let Err(error) = self.front_end.before_copy(&copy.source, source.ino) {
+            return Err(Refusal::new(
+                500,
+                format!("writing what the kernel holds back failed: {error}"),
+            ));
+        }
         let made = self.fs.clone_tree(source.ino, parent.ino, name.as_bytes(), now());
         let made = made.map_err(|error| refusal(&copy.copy, &error))?;
         self.front_end.name_appeared(parent.ino, name.as_bytes());
@@ -140,6 +148,16 @@ impl<F: FrontEnd> Engine<F> {
         let grown = self.fs.grow(bytes);
         grown.map_err(|error| refusal("growing the pool", &error))?;
         Ok(json!({ "before": before, "size": self.size() }))
+    }
+
+    /// Who may ask at the socket may do everything.
+    fn query(&self, request: &Value) -> Result<Value, Refusal> {
+        let request = request.to_string();
+        let answered = query::answer(&self.fs, &Caller::ADMINISTRATOR, request.as_bytes(), now());
+        for changed in answered.changed {
+            self.front_end.attributes_changed(changed);
+        }
+        serde_json::from_slice(&answered.answer).map_err(|error| Refusal::new(500, error.to_string()))
     }
 
     fn volumes(&self, request: &volumes::Request) -> Result<Value, Refusal> {
@@ -185,6 +203,7 @@ impl<F: FrontEnd> Handler for Engine<F> {
                 flushed.map_err(|error| refusal("flushing", &error))?;
                 Ok(json!({}))
             }
+            Call::Query(request) => self.query(request),
             Call::Log(log) => self.log(&log.filter),
             Call::Volumes(request) => self.volumes(request),
             Call::Devices(_) => Err(Refusal::no_devices()),

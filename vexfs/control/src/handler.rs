@@ -10,6 +10,7 @@
 //! | `POST /label` | `{"label": "data"}` | `{"label": "data"}` |
 //! | `POST /grow` | `{"bytes": 21474836480}` | `{"before": …, "size": …}` |
 //! | `POST /flush` | | `{}` |
+//! | `POST /query` | a request of [`vexfs::query`] | its answer |
 //! | `POST /log` | `{"filter": "debug"}` | `{"filter": "debug"}` |
 //! | `POST /volumes` | [`volumes::Request`](crate::volumes::Request) | what it says there |
 //! | `GET /devices` | | JSON of a front end that serves block devices |
@@ -49,6 +50,8 @@ pub enum Call {
     Grow(Grow),
     /// Make everything durable that was answered.
     Flush,
+    /// Ask about vectors, as the administrator: see [`vexfs::query`].
+    Query(Value),
     /// Log something else.
     Log(Log),
     /// Make, change, remove or list files that serve as disks.
@@ -120,12 +123,13 @@ impl Refusal {
 
 impl Call {
     /// The paths.
-    pub const PATHS: [&'static str; 8] = [
+    pub const PATHS: [&'static str; 9] = [
         "/snapshot",
         "/clone",
         "/label",
         "/grow",
         "/flush",
+        "/query",
         "/log",
         "/volumes",
         "/devices",
@@ -142,6 +146,7 @@ impl Call {
             "/label" => read(body).map(Self::Label),
             "/grow" => read(body).map(Self::Grow),
             "/flush" => Ok(Self::Flush),
+            "/query" => read(body).map(Self::Query),
             "/log" => read(body).map(Self::Log),
             "/volumes" => read(body).map(Self::Volumes),
             "/devices" => read(body).map(Self::Devices),
@@ -157,6 +162,7 @@ impl Call {
             Self::Label(_) => "/label",
             Self::Grow(_) => "/grow",
             Self::Flush => "/flush",
+            Self::Query(_) => "/query",
             Self::Log(_) => "/log",
             Self::Volumes(_) => "/volumes",
             Self::Devices(_) => "/devices",
@@ -170,9 +176,9 @@ impl Call {
             Self::Label(label) => serde_json::json!(label),
             Self::Grow(grow) => serde_json::json!(grow),
             Self::Flush => serde_json::json!({}),
+            Self::Query(request) | Self::Devices(request) => request.clone(),
             Self::Log(log) => serde_json::json!(log),
             Self::Volumes(request) => serde_json::json!(request),
-            Self::Devices(request) => request.clone(),
         }
     }
 }
@@ -193,6 +199,7 @@ mod tests {
             Call::Label(Label { label: "l".into() }),
             Call::Grow(Grow { bytes: u64::MAX }),
             Call::Flush,
+            Call::Query(serde_json::json!({"op": "spaces"})),
             Call::Log(Log { filter: "debug".into() }),
             Call::Volumes(volumes::Request::Resize(volumes::Resize {
                 path: "/volumes/a".into(),

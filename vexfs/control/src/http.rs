@@ -14,7 +14,7 @@ pub const MAX_HEAD: usize = 8 << 10;
 /// Most headers.
 pub const MAX_HEADERS: usize = 32;
 /// Longest body.
-pub const MAX_BODY: usize = 64 << 10;
+pub const MAX_BODY: usize = 1 << 20;
 
 /// What a request asks with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,7 +197,7 @@ mod tests {
             status(b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"),
             413
         );
-        assert_eq!(status(b"GET / HTTP/1.1\r\nContent-Length: 65537\r\n\r\n"), 413);
+        assert_eq!(status(b"GET / HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n"), 413);
     }
 
     #[test]

@@ -104,6 +104,22 @@ pub fn sockets(directory: &Path) -> Result<Vec<PathBuf>, PlaceError> {
     Ok(found)
 }
 
+/// Removes what servers of the same name left that were killed between binding and renaming.
+fn remove_dead_drafts(directory: &Path, name: &str) -> Result<(), PlaceError> {
+    for path in sockets(directory)? {
+        let file_name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let is_draft = file_name.starts_with(b".") && file_name.ends_with(name.as_bytes());
+        if !is_draft || UnixStream::connect(&path).is_ok() {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removing", &path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A socket of ours. Dropped, it is removed: through its directory's descriptor, since a server may be in a sandbox by then.
 #[derive(Debug)]
 pub struct Socket {
@@ -132,10 +148,7 @@ impl Socket {
             return Err(PlaceError::InUse(path));
         }
         let opened = File::open(directory).map_err(failed("opening", directory))?;
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removing", &draft)(error)),
-            _ => {}
-        }
+        remove_dead_drafts(directory, name)?;
         let listener = UnixListener::bind(&draft).map_err(failed("making the socket", &draft))?;
         let identity = fs::set_permissions(&draft, Permissions::from_mode(mode))
             .and_then(|()| fs::symlink_metadata(&draft))
@@ -199,6 +212,23 @@ mod tests {
         drop(UnixListener::bind(&left).unwrap());
         let socket = Socket::make(directory.path(), "a.sock", 0o600).unwrap();
         UnixStream::connect(socket.path()).unwrap();
+    }
+
+    #[test]
+    fn the_drafts_of_servers_that_were_killed_are_removed() {
+        let directory = TempDir::new().unwrap();
+        let draft = |name: &str| UnixListener::bind(directory.path().join(name)).unwrap();
+        drop(draft(".1a.sock"));
+        let living = draft(".2a.sock");
+        drop(draft(".3other.sock"));
+        let socket = Socket::make(directory.path(), "a.sock", 0o600).unwrap();
+        let mut left: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".2a.sock", ".3other.sock", "a.sock"]);
+        drop((living, socket));
     }
 
     #[test]

@@ -41,8 +41,8 @@ const FILE: NewFile<'static> = NewFile {
 struct Kernel(Arc<Mutex<Vec<String>>>);
 
 impl FrontEnd for Kernel {
-    fn before_copy(&self) -> std::io::Result<()> {
-        self.0.lock().unwrap().push("write back".into());
+    fn before_copy(&self, path: &str, _source: Ino) -> std::io::Result<()> {
+        self.0.lock().unwrap().push(format!("write back {path}"));
         Ok(())
     }
 
@@ -174,7 +174,8 @@ fn administrators_change_a_pool_that_is_served() {
     assert_eq!(fs.resolve(b"/before/two").unwrap().size(), 10_000);
     let before = fs.resolve(b"/before").unwrap().ino.0;
     let told = served.kernel.0.lock().unwrap().clone();
-    assert_eq!(told, ["write back", "1 before", "write back", &format!("{before} two")]);
+    let two = format!("{before} two");
+    assert_eq!(told, ["write back /photos", "1 before", "write back /photos/one", &two]);
 
     let label = |label: &str| Call::Label(Label { label: label.into() });
     assert_eq!(served.call(&label("data")), Ok(json!({"label": "data"})));
