@@ -22,7 +22,7 @@ const DEFAULT_SIZE: Bytes = Bytes::new(1 << 30);
 /// What stands behind a device, and how it is attached.
 #[derive(Debug, Default, clap::Args)]
 pub struct DeviceArgs {
-    /// What stands behind the device [default: volume if the file holds a pool, else loop]
+    /// What stands behind the device [default: volume if one is named, fs if the file holds a pool, else loop]
     #[arg(long = "target", value_enum, value_name = "TARGET")]
     kind: Option<TargetKind>,
     /// A file of the pool: a plain name is one below /volumes, a name with a leading slash any
@@ -45,7 +45,7 @@ pub struct DeviceArgs {
     connection: ConnectionArgs,
 }
 
-/// How a device is attached to the driver.
+/// How a device is attached to the driver, and how long it is there.
 #[derive(Debug, Default, clap::Args)]
 pub struct ConnectionArgs {
     /// Hardware queues, each with a thread [default: one per processor, at most 4]
@@ -75,6 +75,9 @@ pub struct ConnectionArgs {
     /// Let nobody write to the device
     #[arg(long)]
     read_only: bool,
+    /// Delete the device of a pool when it is unmounted
+    #[arg(long)]
+    until_unmounted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,6 +90,8 @@ enum TargetKind {
     Loop,
     /// A file of a pool
     Volume,
+    /// The pool itself, for `mount -t vexfs`
+    Fs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -173,10 +178,28 @@ impl From<WriteCacheKind> for WriteCache {
 }
 
 impl DeviceArgs {
-    /// What is asked for. `from` is a file or device, or one of the words `null` and `mem`. A pool of which no volume is
-    /// named has no devices.
+    /// What is asked for. `from` is a file or device, or one of the words `null` and `mem`.
     pub fn wanted(&self, from: Option<&Path>) -> Result<Wanted, ArgsError> {
         let (kind, path) = self.kind(from)?;
+        self.wanted_as(kind, path)
+    }
+
+    /// The same where it is known that the file holds a pool, which need not be looked into.
+    pub fn wanted_of_pool(&self, path: &Path) -> Result<Wanted, ArgsError> {
+        let kind = match (self.kind, &self.volume) {
+            (Some(kind), _) => kind,
+            (None, Some(_)) => TargetKind::Volume,
+            (None, None) => TargetKind::Fs,
+        };
+        self.wanted_as(kind, Some(absolute(path)?))
+    }
+
+    /// Whether a device is named, and not only something that devices can be made of.
+    pub const fn names_a_device(&self) -> bool {
+        self.kind.is_some() || self.volume.is_some()
+    }
+
+    fn wanted_as(&self, kind: TargetKind, path: Option<PathBuf>) -> Result<Wanted, ArgsError> {
         self.check(kind)?;
         let plain = || Plain {
             size: self.size.unwrap_or(DEFAULT_SIZE).get(),
@@ -184,24 +207,25 @@ impl DeviceArgs {
             write_cache: self.write_cache.unwrap_or(WriteCacheKind::None).into(),
         };
         let (backing, target) = match (kind, path) {
-            (TargetKind::Null, _) => (Backing::Memory {}, Some(TargetSpec::Null(plain()))),
-            (TargetKind::Mem, _) => (Backing::Memory {}, Some(TargetSpec::Mem(plain()))),
+            (TargetKind::Null, _) => (Backing::Memory {}, TargetSpec::Null(plain())),
+            (TargetKind::Mem, _) => (Backing::Memory {}, TargetSpec::Mem(plain())),
             (_, None) => return Err(usage(format!("--target {} needs a file or device", kind.name()))),
             (TargetKind::Loop, Some(path)) => {
                 let target = TargetSpec::Loop {
                     block_size: self.block_size,
                     buffered: self.buffered,
                 };
-                (Backing::File { path }, Some(target))
+                (Backing::File { path }, target)
             }
+            (TargetKind::Fs, Some(path)) => (Backing::Pool { path }, TargetSpec::Filesystem {}),
             (TargetKind::Volume, Some(path)) => {
-                let volume = self.volume.as_ref().map(|name| TargetSpec::Volume {
-                    path: volumes::path_of(name),
-                });
-                (Backing::Pool { path }, volume)
+                let name = self.volume.as_ref();
+                let name = name.ok_or_else(|| usage("--target volume needs --volume NAME".to_owned()))?;
+                let path_in_pool = volumes::path_of(name);
+                (Backing::Pool { path }, TargetSpec::Volume { path: path_in_pool })
             }
         };
-        let devices = target.map(|target| self.connection.spec(target)).into_iter().collect();
+        let devices = vec![self.connection.spec(target)];
         Ok(Wanted { backing, devices })
     }
 
@@ -227,10 +251,7 @@ impl DeviceArgs {
             },
             (Some(kind), _, None) => Ok((kind, None)),
             (kind, _, Some(path)) => {
-                let path = path.canonicalize().map_err(|source| ArgsError::Path {
-                    path: path.to_owned(),
-                    source,
-                })?;
+                let path = absolute(path)?;
                 let kind = match kind {
                     Some(kind) => kind,
                     None if self.volume.is_some() => TargetKind::Volume,
@@ -239,7 +260,7 @@ impl DeviceArgs {
                             path: path.clone(),
                             source,
                         })?;
-                        if is_pool { TargetKind::Volume } else { TargetKind::Loop }
+                        if is_pool { TargetKind::Fs } else { TargetKind::Loop }
                     }
                 };
                 Ok((kind, Some(path)))
@@ -255,6 +276,7 @@ impl DeviceArgs {
             ("--write-cache", self.write_cache.is_some(), memory),
             ("--buffered", self.buffered, &[TargetKind::Loop]),
             ("--volume", self.volume.is_some(), &[TargetKind::Volume]),
+            ("--until-unmounted", self.connection.until_unmounted, &[TargetKind::Fs]),
             (
                 "--block-size 512",
                 self.block_size == Some(BlockSize::B512),
@@ -288,6 +310,7 @@ impl ConnectionArgs {
                     .map(|batch| if batch { Delivery::Batch } else { Delivery::Single }),
                 unprivileged: self.unprivileged,
             },
+            until_unmounted: self.until_unmounted,
         }
     }
 }
@@ -298,6 +321,13 @@ impl TargetKind {
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ArgsError> {
+    path.canonicalize().map_err(|source| ArgsError::Path {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 const fn usage(text: String) -> ArgsError {
@@ -348,6 +378,7 @@ mod tests {
                 delivery: Some(Delivery::Batch),
                 unprivileged: true,
             },
+            until_unmounted: false,
         };
         let memory = |spec: Spec| Wanted {
             backing: Backing::Memory {},
@@ -377,13 +408,11 @@ mod tests {
         vexfs::pool::format::format_path(&path, &options).unwrap();
         let pool = Backing::Pool { path: path.clone() };
         let of = |rest: &str| wanted(&line(rest)).unwrap();
-        assert_eq!(
-            of(""),
-            Wanted {
-                backing: pool.clone(),
-                devices: Vec::new()
-            }
-        );
+        for line in ["", "--target fs"] {
+            let found = of(line);
+            assert_eq!(found.backing, pool);
+            assert_eq!(found.devices[0].target, TargetSpec::Filesystem {});
+        }
         for (name, expected) in [("a", "/volumes/a"), ("/x/y", "/x/y")] {
             let found = of(&format!("--volume {name}"));
             assert_eq!(found.backing, pool);
@@ -410,8 +439,12 @@ mod tests {
             "/etc/passwd --target loop --write-cache fua",
             "null --buffered",
             "null --volume a",
+            "null --until-unmounted",
             "/etc/passwd --volume /v --block-size 512",
             "/etc/passwd --target loop --volume /v",
+            "/etc/passwd --target fs --volume /v",
+            "/etc/passwd --target fs --block-size 512",
+            "/etc/passwd --target volume",
         ] {
             let text = wanted(wrong).unwrap_err();
             assert!(text.len() > 10, "{wrong:?}: {text}");

@@ -38,6 +38,11 @@ impl TagBuffer {
         self.0.as_ptr()
     }
 
+    /// How many bytes it has.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Gives the buffer to the driver.
     pub(crate) fn lend(self) -> LentBuffer {
         LentBuffer(ManuallyDrop::new(self.0))

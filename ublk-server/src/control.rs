@@ -13,6 +13,8 @@
 //!    [`attach`] puts an empty one there for that moment.
 //! 4. When it takes a device over it writes the description anew, in a directory it leaves open to everybody, where a
 //!    symbolic link may wait. So it is not told that it takes a device over; [`Control`] does that.
+//! 5. It deletes without waiting in a way that the driver refuses for devices of users who are not root, and waits for
+//!    their last user instead. [`Control::delete`] does not.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -37,6 +39,8 @@ const TRY_STOP_DEV: u32 = sys::UBLK_U_CMD_STOP_DEV & !0xff | 0x17;
 const SLICE: Duration = Duration::from_millis(200);
 /// How long the driver may take to answer a question.
 const QUESTION: Duration = Duration::from_secs(20);
+/// How long to wait until a deleted device is gone, where the driver answers only then.
+const DELETION: Duration = Duration::from_secs(1);
 /// The room for a command in a submission of double size.
 const COMMAND_LEN: usize = 80;
 
@@ -46,6 +50,17 @@ pub(crate) struct Control {
     ring: IoUring<squeue::Entry128>,
     /// Commands so far: tells their completions apart.
     commands: u64,
+}
+
+/// The room for the path of a device's channel.
+const PATH_LEN: usize = 32;
+
+/// The memory of a command.
+#[repr(C)]
+struct Shared<T> {
+    /// Of an unprivileged device the driver wants to see that whoever commands may open its channel, root too.
+    path: [u8; PATH_LEN],
+    answer: T,
 }
 
 /// Excludes other servers from adding devices while held.
@@ -72,9 +87,13 @@ impl Control {
 
     /// The driver's record of a device; none if there is no such device.
     pub(crate) fn info(&mut self, id: u32) -> Result<Option<sys::ublksrv_ctrl_dev_info>, Errno> {
-        let answer = Box::<sys::ublksrv_ctrl_dev_info>::default();
-        match self.ask(sys::UBLK_U_CMD_GET_DEV_INFO, id, 0, answer) {
-            Ok(info) => Ok(Some(*info)),
+        match self.ask(
+            sys::UBLK_U_CMD_GET_DEV_INFO,
+            id,
+            0,
+            sys::ublksrv_ctrl_dev_info::default(),
+        ) {
+            Ok(info) => Ok(Some(info)),
             Err(Errno::ENODEV) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -82,11 +101,12 @@ impl Control {
 
     /// What the driver was told about a device when it was made.
     pub(crate) fn params(&mut self, id: u32) -> Result<sys::ublk_params, Errno> {
-        let mut answer = Box::<sys::ublk_params>::default();
-        // How much of it we know.
-        answer.len = u32::try_from(size_of::<sys::ublk_params>()).map_err(|_| Errno::EOVERFLOW)?;
+        let answer = sys::ublk_params {
+            // How much of it we know.
+            len: u32::try_from(size_of::<sys::ublk_params>()).map_err(|_| Errno::EOVERFLOW)?,
+            ..Default::default()
+        };
         self.ask(sys::UBLK_U_CMD_GET_PARAMS, id, 0, answer)
-            .map(|params| *params)
     }
 
     /// Lets a new server connect to a device whose server died. `EBUSY` until the driver has let go of the dead one.
@@ -101,8 +121,7 @@ impl Control {
 
     /// What the driver can do, as bits `UBLK_F_*`; none from a driver that is too old to tell.
     pub(crate) fn features(&mut self) -> u64 {
-        self.ask(sys::UBLK_U_CMD_GET_FEATURES, 0, 0, Box::new(0_u64))
-            .map_or(0, |bits| *bits)
+        self.ask(sys::UBLK_U_CMD_GET_FEATURES, 0, 0, 0_u64).unwrap_or(0)
     }
 
     /// Gives a live device another size. `EOPNOTSUPP` from drivers before Linux 6.16.
@@ -123,22 +142,56 @@ impl Control {
 
     /// Makes the driver forget a stopped device, as soon as nobody has it open.
     pub(crate) fn delete(&mut self, id: u32) -> Result<(), Errno> {
-        self.tell(sys::UBLK_U_CMD_DEL_DEV_ASYNC, id, 0)
+        match self.send(sys::UBLK_U_CMD_DEL_DEV_ASYNC, id, 0, None, (), None) {
+            // The driver does not let users do that, and the other command ends when the last user is gone. What it does
+            // it has done before.
+            Err(Errno::EINVAL) => {
+                let path = Some(channel_path(id)?);
+                match self.send(sys::UBLK_U_CMD_DEL_DEV, id, 0, path, (), Some(DELETION)) {
+                    Err(Errno::ETIMEDOUT) => Ok(()),
+                    result => result,
+                }
+            }
+            result => result,
+        }
     }
 
     fn tell(&mut self, operation: u32, id: u32, data: u64) -> Result<(), Errno> {
-        self.ask(operation, id, data, Box::new(())).map(drop)
+        self.ask(operation, id, data, ())
+    }
+
+    /// Sends a command, and waits for its completion: without the path of the device, which must not be there when it is a
+    /// privileged one, and if that does not do, with it. What changes a device takes as long as it takes; questions do not.
+    fn ask<T: Copy>(&mut self, operation: u32, id: u32, data: u64, answer: T) -> Result<T, Errno> {
+        let patience = (size_of::<T>() > 0).then_some(QUESTION);
+        match self.send(operation, id, data, None, answer, patience) {
+            Err(Errno::EINVAL) => self.send(operation, id, data, Some(channel_path(id)?), answer, patience),
+            result => result,
+        }
     }
 
     /// Sends a command, and waits for its completion. The driver may read and write the answer until then, so it must be
     /// one of the driver's structures.
-    fn ask<T>(&mut self, operation: u32, id: u32, data: u64, mut answer: Box<T>) -> Result<Box<T>, Errno> {
-        let address = if size_of::<T>() == 0 {
-            0
-        } else {
-            &raw mut *answer as u64
+    fn send<T: Copy>(
+        &mut self,
+        operation: u32,
+        id: u32,
+        data: u64,
+        path: Option<[u8; PATH_LEN]>,
+        answer: T,
+        patience: Option<Duration>,
+    ) -> Result<T, Errno> {
+        let mut shared = Box::new(Shared {
+            path: path.unwrap_or_default(),
+            answer,
+        });
+        let (address, length) = match path {
+            Some(_) => (&raw mut *shared as u64, PATH_LEN + size_of::<T>()),
+            None if size_of::<T>() == 0 => (0, 0),
+            None => (&raw mut shared.answer as u64, size_of::<T>()),
         };
-        let command = command(id, data, address, size_of::<T>())?;
+        let path_length = if path.is_some() { PATH_LEN } else { 0 };
+        let command = command(id, data, address, length, path_length)?;
         self.commands += 1;
         let entry = opcode::UringCmd80::new(types::Fd(self.file.as_raw_fd()), operation)
             .cmd(command)
@@ -151,7 +204,7 @@ impl Control {
         // Nobody may wait for ever: on Linux 7.2 under emulation a question was seen that never got its answer.
         let slice = types::Timespec::from(SLICE);
         let wait = types::SubmitArgs::new().timespec(&slice);
-        let deadline = Instant::now() + QUESTION;
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let completion = loop {
             let waited = self.ring.submitter().submit_with_args(1, &wait);
             let number = self.commands;
@@ -166,14 +219,13 @@ impl Control {
                 Ok(_) | Err(Errno::EINTR | Errno::ETIME) => Errno::ETIMEDOUT,
                 Err(errno) => errno,
             };
-            // What changes a device takes as long as it takes; questions do not.
-            if errno != Errno::ETIMEDOUT || size_of::<T>() > 0 && Instant::now() >= deadline {
-                Box::leak(answer);
+            if errno != Errno::ETIMEDOUT || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                Box::leak(shared);
                 return Err(errno);
             }
         };
         match completion {
-            0.. => Ok(answer),
+            0.. => Ok(shared.answer),
             error => Err(Errno::from_raw(-error)),
         }
     }
@@ -249,8 +301,16 @@ fn open_file() -> Result<File, Error> {
         })
 }
 
-/// A command that concerns a device, with a number, and the memory the driver reads or writes.
-fn command(id: u32, data: u64, address: u64, length: usize) -> Result<[u8; COMMAND_LEN], Errno> {
+/// Where the channel of a device is, as the driver wants it.
+fn channel_path(id: u32) -> Result<[u8; PATH_LEN], Errno> {
+    let mut path = [0; PATH_LEN];
+    write!(&mut path[..PATH_LEN - 1], "/dev/ublkc{id}").map_err(|_| Errno::ENAMETOOLONG)?;
+    Ok(path)
+}
+
+/// A command that concerns a device, with a number, and the memory the driver reads or writes, which begins with a path
+/// or not.
+fn command(id: u32, data: u64, address: u64, length: usize, path_length: usize) -> Result<[u8; COMMAND_LEN], Errno> {
     let mut command = [0; COMMAND_LEN];
     let mut put = |offset: usize, bytes: &[u8]| {
         let place = command
@@ -260,13 +320,15 @@ fn command(id: u32, data: u64, address: u64, length: usize) -> Result<[u8; COMMA
         place.copy_from_slice(bytes);
         Ok(())
     };
-    let length = u16::try_from(length).map_err(|_| Errno::EOVERFLOW)?;
+    let short = |length: usize| u16::try_from(length).map_err(|_| Errno::EOVERFLOW);
     put(offset_of!(sys::ublksrv_ctrl_cmd, dev_id), &id.to_ne_bytes())?;
     // The command concerns no queue.
     put(offset_of!(sys::ublksrv_ctrl_cmd, queue_id), &u16::MAX.to_ne_bytes())?;
-    put(offset_of!(sys::ublksrv_ctrl_cmd, len), &length.to_ne_bytes())?;
+    put(offset_of!(sys::ublksrv_ctrl_cmd, len), &short(length)?.to_ne_bytes())?;
     put(offset_of!(sys::ublksrv_ctrl_cmd, addr), &address.to_ne_bytes())?;
     put(offset_of!(sys::ublksrv_ctrl_cmd, data), &data.to_ne_bytes())?;
+    let path_length = short(path_length)?.to_ne_bytes();
+    put(offset_of!(sys::ublksrv_ctrl_cmd, dev_path_len), &path_length)?;
     Ok(command)
 }
 
@@ -303,14 +365,15 @@ mod tests {
 
     #[test]
     fn the_command_has_its_fields_where_the_driver_looks() {
-        let command = command(0x0102_0304, 0x2122_2324_2526_2728, 0x1112_1314_1516_1718, 64).unwrap();
+        let command = command(0x0102_0304, 0x2122_2324_2526_2728, 0x1112_1314_1516_1718, 64, 32).unwrap();
         let mut expected = [0; COMMAND_LEN];
-        // struct ublksrv_ctrl_cmd: __u32 dev_id; __u16 queue_id; __u16 len; __u64 addr; __u64 data[1]; ...
+        // struct ublksrv_ctrl_cmd: __u32 dev_id; __u16 queue_id; __u16 len; __u64 addr; __u64 data[1]; __u16 dev_path_len; ...
         expected[0..4].copy_from_slice(&0x0102_0304_u32.to_ne_bytes());
         expected[4..6].copy_from_slice(&[0xff, 0xff]);
         expected[6..8].copy_from_slice(&64_u16.to_ne_bytes());
         expected[8..16].copy_from_slice(&0x1112_1314_1516_1718_u64.to_ne_bytes());
         expected[16..24].copy_from_slice(&0x2122_2324_2526_2728_u64.to_ne_bytes());
+        expected[24..26].copy_from_slice(&32_u16.to_ne_bytes());
         assert_eq!(command, expected);
     }
 

@@ -23,7 +23,7 @@ use std::process::{Command, ExitCode};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use ublk_server::args::{ArgsError, DeviceArgs};
-use ublk_server::daemon::protocol::Wanted;
+use ublk_server::daemon::protocol::{Backing, Wanted};
 use ublk_server::daemon::report::Report;
 use ublk_server::daemon::{self, End, HANDOVER_VARIABLE, Ready, Settings};
 use vexfs_control::logging::{self, LogControl, Output};
@@ -43,7 +43,8 @@ struct Args {
 enum Task {
     /// Serve the devices of a pool, a file or device, or memory, until SIGTERM
     ///
-    /// Devices of it that wait for a server are taken over. A device that is named here is added if it is not there.
+    /// Devices of it that wait for a server are taken over. A device that is named here, by --volume or --target, is added if
+    /// it is not there.
     Serve(ServeArgs),
 }
 
@@ -101,10 +102,14 @@ fn main() -> ExitCode {
 }
 
 fn wanted(serve: &ServeArgs) -> Result<Wanted, ArgsError> {
-    match &serve.wanted {
-        Some(json) => serde_json::from_str(json).map_err(|error| ArgsError::Usage(format!("--wanted: {error}"))),
-        None => daemon::patiently_wanted(|| serve.device.wanted(serve.from.as_deref())),
+    if let Some(json) = &serve.wanted {
+        return serde_json::from_str(json).map_err(|error| ArgsError::Usage(format!("--wanted: {error}")));
     }
+    let mut wanted = daemon::patiently_wanted(|| serve.device.wanted(serve.from.as_deref()))?;
+    if matches!(wanted.backing, Backing::Pool { .. }) && !serve.device.names_a_device() {
+        wanted.devices.clear();
+    }
+    Ok(wanted)
 }
 
 fn run(serve: &ServeArgs, mut wanted: Wanted, log: &LogControl, program: &Path) -> ExitCode {

@@ -55,6 +55,11 @@ impl AnonymousMap {
         self.start.as_ptr()
     }
 
+    /// How many bytes it has.
+    pub(crate) const fn len(&self) -> usize {
+        self.len.get()
+    }
+
     /// All of it, for its only user.
     pub(crate) const fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: start and len describe one live mapping, zero-initialised by the kernel; `&mut self` makes the

@@ -73,6 +73,14 @@ impl<'r> Memory<'r> {
         self.bytes
     }
 
+    /// The same memory, for a target that this one has handle the request.
+    pub const fn lend(&mut self) -> Memory<'_> {
+        Memory {
+            bytes: self.bytes,
+            registered: self.registered,
+        }
+    }
+
     /// What of this memory the ring knows.
     pub(crate) const fn registration(&self) -> Option<Registration> {
         self.registered

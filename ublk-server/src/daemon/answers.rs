@@ -79,6 +79,22 @@ impl Answers {
         }
     }
 
+    /// Nobody caches the files of the pool, so they may be changed.
+    fn uncached(&self) -> Result<(), Refusal> {
+        match self.devices.of_filesystem() {
+            None => Ok(()),
+            Some(facts) => Err(Refusal::new(
+                409,
+                format!(
+                    "{} is {}, and a mount of it would not learn of the change: make it in the mount, or delete the device first with 'vexfs-ublk del {}'",
+                    self.server.backing.name(),
+                    facts.path,
+                    facts.id
+                ),
+            )),
+        }
+    }
+
     /// Volumes that are devices must not lose what their users rely on.
     fn volumes(&self, request: &volumes::Request) -> Result<Value, Refusal> {
         let engine = self.engine()?;
@@ -87,6 +103,9 @@ impl Answers {
             let path = path.to_owned();
             self.devices.of_target(&TargetSpec::Volume { path })
         };
+        if !matches!(request, volumes::Request::List {}) {
+            self.uncached()?;
+        }
         match request {
             volumes::Request::Create(_) => call(request),
             volumes::Request::Remove { path } => match device(path) {
@@ -180,6 +199,10 @@ impl Handler for Answers {
                 let set = self.log.set(&log.filter);
                 set.map_err(|error| Refusal::new(400, error.to_string()))?;
                 Ok(json!({ "filter": log.filter }))
+            }
+            Call::Snapshot(_) | Call::Clone(_) => {
+                self.uncached()?;
+                self.engine()?.call(call)
             }
             other => self.engine()?.call(other),
         }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a daemon serves from: one open pool for all its volumes, one file, or memory; and the targets made of it.
+//! What a daemon serves from: one open pool, one file, or memory; and the targets made of it.
 //!
-//! Another kind of device of a pool is another variant of [`TargetSpec`] and of [`Behind`], made in [`Opened::target`].
+//! A pool is presented as a filesystem or volume by volume, not both at once: a mount by the kernel module caches names and
+//! bytes, and would not learn of what somebody else changes. For the same reason nothing else may change its files; who
+//! wants to asks [`Opened`] first.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,16 +15,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use vexfs::client::Bell;
 use vexfs::disk::OpenDiskError;
 use vexfs::fs::{Fs, MountOptions};
 use vexfs::pool::{Access, OpenError, OpenOptions, Pool};
 
-use super::protocol::{Backing, Plain, TargetSpec};
+use super::protocol::{Backing, Plain, Spec, TargetSpec};
 use crate::device::{Device, Orphan};
 use crate::error::Error as DeviceError;
 use crate::identity::Identity;
 use crate::options::Options;
-use crate::target::{Limits, Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError};
+use crate::target::{
+    Filesystem, FilesystemError, Limits, Loop, LoopError, Mem, MemError, Null, Target, Volume, VolumeError,
+};
 use crate::units::Bytes;
 
 /// How long a dead process may hold the lock of what it had: until the last operation it began has ended.
@@ -41,6 +46,12 @@ pub enum BackingError {
         /// Why not.
         source: OpenError,
     },
+    /// See there.
+    #[error(transparent)]
+    Filesystem(#[from] FilesystemError),
+    /// A filesystem is asked for that cannot be mounted.
+    #[error("{0}")]
+    Unmountable(String),
     /// See there.
     #[error(transparent)]
     Volume(#[from] VolumeError),
@@ -141,10 +152,14 @@ impl Opened {
         }
     }
 
-    /// What stands behind a device.
-    pub(super) fn target(&self, spec: &TargetSpec) -> Result<Behind, BackingError> {
+    /// What stands behind a device. `farewell` is for [`Filesystem::open`].
+    pub(super) fn target(&self, spec: &Spec, farewell: Bell) -> Result<Behind, BackingError> {
         let plain = |plain: &Plain| (Bytes::new(plain.size), plain.block_size, plain.write_cache);
-        Ok(match (spec, self) {
+        Ok(match (&spec.target, self) {
+            (TargetSpec::Filesystem {}, Self::Pool { fs, path }) => {
+                mountable(spec)?;
+                Behind::Filesystem(Arc::new(Filesystem::open(fs, path, farewell)?))
+            }
             (TargetSpec::Volume { path: volume }, Self::Pool { fs, path }) => {
                 Behind::Volume(Arc::new(Volume::open(fs, path, OsStr::new(volume))?))
             }
@@ -174,8 +189,27 @@ impl Opened {
     }
 }
 
+/// Whether a device is attached in a way that lets a client and its server talk.
+fn mountable(spec: &Spec) -> Result<(), BackingError> {
+    let least = Filesystem::LEAST_IO;
+    if spec.read_only {
+        let text = "a filesystem device is written to by every mount: mount it read-only instead (mount -o ro)";
+        return Err(BackingError::Unmountable(text.to_owned()));
+    }
+    if spec.io_size < least.get() {
+        let text = format!("requests of a filesystem device have at least {least}; leave --io-size out");
+        return Err(BackingError::Unmountable(text));
+    }
+    Ok(())
+}
+
 fn open_pool(path: &Path) -> Result<Fs, BackingError> {
-    Fs::open(path, &MountOptions::default()).map_err(|source| BackingError::Pool {
+    let options = MountOptions {
+        // Its device may wait for this process.
+        keep_session: true,
+        ..MountOptions::default()
+    };
+    Fs::open(path, &options).map_err(|source| BackingError::Pool {
         pool: path.to_owned(),
         source,
     })
@@ -205,6 +239,7 @@ pub(super) fn patiently<T, E>(mut open: impl FnMut() -> Result<T, E>, is_in_use:
 /// What stands behind one device.
 #[derive(Clone)]
 pub(super) enum Behind {
+    Filesystem(Arc<Filesystem>),
     Volume(Arc<Volume>),
     Loop(Arc<Loop>),
     Mem(Arc<Mem>),
@@ -215,6 +250,7 @@ pub(super) enum Behind {
 macro_rules! each {
     ($behind:expr, $target:ident => $expression:expr) => {
         match $behind {
+            Behind::Filesystem($target) => $expression,
             Behind::Volume($target) => $expression,
             Behind::Loop($target) => $expression,
             Behind::Mem($target) => $expression,
@@ -246,6 +282,15 @@ impl Behind {
         added: impl FnOnce(u32) -> Result<(), DeviceError>,
     ) -> Result<Device, DeviceError> {
         each!(self, target => Device::start(target, options, added))
+    }
+
+    /// The device is gone: what a client could have gone on with goes too.
+    pub(super) fn gone(&self) {
+        if let Self::Filesystem(filesystem) = self
+            && let Err(error) = filesystem.end_session()
+        {
+            tracing::error!("what the mount of a deleted device held is given back at the next opening: {error}");
+        }
     }
 
     pub(super) fn take_over(&self, orphan: Orphan) -> Result<Device, DeviceError> {

@@ -4,7 +4,8 @@
 //!
 //! # Contract
 //!
-//! - What stands behind a device serves one device only; a second is refused, also while the first is being made.
+//! - What stands behind a device serves one device only; a second is refused, also while the first is being made. So is a
+//!   volume of a pool whose filesystem is a device, and the other way round (see [`super::backing`]).
 //! - A device has a [record](super::record) from before it can be used until it is gone. Devices that are left to another
 //!   process keep theirs.
 //! - Once [`Devices::end`] or [`Devices::release_all`] has begun, nothing is added any more.
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use parking_lot::Mutex;
+use vexfs::client::Bell;
 use vexfs_control::handler::Refusal;
 
 use super::backing::{Behind, Opened};
@@ -32,6 +34,8 @@ use crate::units::Bytes;
 
 /// How long those may use a device still that only look at it for a moment, as udev does.
 const GLANCE: Duration = Duration::from_secs(1);
+/// How long an unmount may take whose last word was heard.
+const CLOSING: Duration = Duration::from_secs(30);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -42,6 +46,8 @@ pub(super) enum Event {
     Ended(u32, Fate),
     /// The last device is gone.
     Idle,
+    /// The filesystem of the pool is about to be unmounted.
+    Unmounted,
     /// Somebody asks for the end.
     Shutdown,
     /// Somebody asks for the program that is installed now to go on.
@@ -100,6 +106,16 @@ fn collide(one: &TargetSpec, other: &TargetSpec) -> bool {
     }
 }
 
+/// Whether devices with these targets cannot be beside each other.
+fn exclude(one: &TargetSpec, other: &TargetSpec) -> bool {
+    use TargetSpec::{Filesystem, Volume};
+    collide(one, other)
+        || matches!(
+            (one, other),
+            (Volume { .. }, Filesystem {}) | (Filesystem {}, Volume { .. })
+        )
+}
+
 impl Devices {
     /// None yet. `socket` is where the daemon will answer.
     pub(super) fn new(backing: Backing, opened: Opened, records: Records, socket: PathBuf, events: Events) -> Self {
@@ -136,23 +152,19 @@ impl Devices {
 
     /// For as long as a device is made of a target.
     fn claim(&self, target: &TargetSpec) -> Result<Claim<'_>, Refusal> {
-        let name = || match target {
-            TargetSpec::Volume { path } => path.clone(),
-            _ => self.backing.name(),
-        };
         let mut entries = self.entries.lock();
         if entries.ending {
             return Err(ending());
         }
         let mut made = entries.by_id.values();
-        if let Some(entry) = made.find(|entry| collide(target, &entry.facts.spec.target)) {
-            let path = &entry.facts.path;
-            return Err(Refusal::new(409, format!("{} is {path} already", name())));
+        if let Some(entry) = made.find(|entry| exclude(target, &entry.facts.spec.target)) {
+            return Err(Refusal::new(409, self.taken(target, &entry.facts)));
         }
-        if entries.claimed.iter().any(|claimed| collide(target, claimed)) {
+        if entries.claimed.iter().any(|claimed| exclude(target, claimed)) {
+            let name = self.name_of(target);
             return Err(Refusal::new(
                 409,
-                format!("somebody else is making a device of {} at this moment", name()),
+                format!("somebody else is making a device of {name} at this moment"),
             ));
         }
         entries.claimed.push(target.clone());
@@ -162,10 +174,52 @@ impl Devices {
         })
     }
 
+    /// What people call what stands behind a device.
+    fn name_of(&self, target: &TargetSpec) -> String {
+        match target {
+            TargetSpec::Volume { path } => path.clone(),
+            _ => self.backing.name(),
+        }
+    }
+
+    /// Why there is no device of a target beside the one with these facts.
+    fn taken(&self, target: &TargetSpec, facts: &DeviceFacts) -> String {
+        let name = self.name_of(&facts.spec.target);
+        let (id, path) = (facts.id, &facts.path);
+        if collide(target, &facts.spec.target) {
+            return format!("{name} is {path} already");
+        }
+        let what = match &facts.spec.target {
+            TargetSpec::Filesystem {} => format!("the filesystem of {name}"),
+            _ => format!("{name} of {}", self.backing.name()),
+        };
+        format!(
+            "{what} is {path}: a pool is presented as a filesystem or volume by volume; delete that first with 'vexfs-ublk del {id}'"
+        )
+    }
+
+    /// The device of the pool's filesystem, if that is one.
+    pub(super) fn of_filesystem(&self) -> Option<DeviceFacts> {
+        self.of_target(&TargetSpec::Filesystem {})
+    }
+
+    /// What a mount held whose device is gone is given back. To be asked for when no device waits for a server.
+    pub(super) fn forget_lost_client(&self) {
+        if let Some(fs) = self.opened.pool()
+            && self.of_filesystem().is_none()
+            && let Err(error) = fs.end_session()
+        {
+            tracing::error!("what a mount held whose device is gone stays: {error}");
+        }
+    }
+
     /// Makes a device, and returns when it can be used.
     pub(super) fn add(&self, spec: &Spec) -> Result<DeviceFacts, Refusal> {
         let _claim = self.claim(&spec.target)?;
-        let behind = self.opened.target(&spec.target).map_err(|error| refused(&error))?;
+        let behind = self
+            .opened
+            .target(spec, self.farewell())
+            .map_err(|error| refused(&error))?;
         let (backing, socket, records) = (self.backing.clone(), self.socket.clone(), self.records.clone());
         let (target, wanted) = (behind.clone(), spec.clone());
         let options = spec.options();
@@ -199,21 +253,38 @@ impl Devices {
             .filter(|record| record.backing.is_same_as(&self.backing))
             .filter(|record| !self.entries.lock().by_id.contains_key(&record.id))
             .collect();
+        // Of two devices of one thing, as when a pool was made anew where another had been, one at most is of what is there
+        // now: they are tried one after the other. All else at once: most of it is waiting for the driver.
+        let mut groups: Vec<Vec<Record>> = Vec::new();
+        for record in own {
+            let rivals = |other: &Record| exclude(&other.spec.target, &record.spec.target);
+            match groups.iter_mut().find(|group| group.iter().any(rivals)) {
+                Some(group) => group.push(record),
+                None => groups.push(vec![record]),
+            }
+        }
         let mut outcome = Takeover::default();
-        // All at once: most of it is waiting for the driver.
         let results: Vec<_> = thread::scope(|scope| {
-            let tries: Vec<_> = own
+            let one_by_one = |group: &[Record]| group.iter().map(|record| self.take_over(record)).collect::<Vec<_>>();
+            let tries: Vec<_> = groups
                 .iter()
-                .map(|record| scope.spawn(move || self.take_over(record)))
+                .map(|group| scope.spawn(move || one_by_one(group)))
                 .collect();
-            tries.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+            tries.into_iter().map(thread::ScopedJoinHandle::join).collect()
         });
-        for (record, result) in own.iter().zip(results) {
-            match result {
-                Ok(Ok(Some(facts))) => outcome.taken_over.push(facts),
-                Ok(Ok(None)) => {}
-                Ok(Err(text)) => outcome.left.push(format!("device {}: {text}", record.id)),
-                Err(_) => outcome.left.push(format!("device {}: its thread panicked", record.id)),
+        for (group, results) in groups.iter().zip(results) {
+            let Ok(results) = results else {
+                let ids: Vec<_> = group.iter().map(|record| record.id.to_string()).collect();
+                let text = format!("devices {}: their thread panicked", ids.join(", "));
+                outcome.left.push(text);
+                continue;
+            };
+            for (record, result) in group.iter().zip(results) {
+                match result {
+                    Ok(Some(facts)) => outcome.taken_over.push(facts),
+                    Ok(None) => {}
+                    Err(text) => outcome.left.push(format!("device {}: {text}", record.id)),
+                }
             }
         }
         Ok(outcome)
@@ -235,7 +306,7 @@ impl Devices {
         let orphan = Orphan::find(id).map_err(|error| error.to_string())?;
         let behind = self
             .opened
-            .target(&record.spec.target)
+            .target(&record.spec, self.farewell())
             .map_err(|error| error.to_string())?;
         let target = behind.clone();
         let started = Owner::start(move || target.take_over(orphan), self.ended());
@@ -251,6 +322,35 @@ impl Devices {
             tracing::warn!("the record of device {id} still names its last server: {error}");
         }
         Ok(Some(self.enter(owner, behind, made, &record.spec, true)))
+    }
+
+    fn farewell(&self) -> Bell {
+        let events = Arc::clone(&self.events);
+        Arc::new(move || events(Event::Unmounted))
+    }
+
+    /// Deletes the device of the filesystem when nobody holds it any more, if it was to last that long. A thread looks after
+    /// that; it gives up when somebody has mounted it again, whose unmount will be heard of.
+    pub(super) fn end_unmounted(self: &Arc<Self>) {
+        let Some(facts) = self.of_filesystem().filter(|facts| facts.spec.until_unmounted) else {
+            return;
+        };
+        let devices = Arc::clone(self);
+        let work = move || {
+            let deadline = Instant::now() + CLOSING;
+            while Instant::now() < deadline {
+                if !usable::is_held(&facts.path) {
+                    if let Err(refusal) = devices.delete(facts.id, false) {
+                        tracing::info!("{} was unmounted and stays: {}", facts.path, refusal.message);
+                    }
+                    return;
+                }
+                thread::sleep(INTERVAL);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("unmounted".into()).spawn(work) {
+            tracing::error!("a device that was unmounted stays: {error}");
+        }
     }
 
     fn ended(&self) -> impl FnOnce(u32, Fate) + Send + 'static {
@@ -311,6 +411,7 @@ impl Devices {
             Ok(()) | Err(StopError::Gone) => {}
         }
         entry.owner.join();
+        entry.behind.gone();
         self.records.remove(id);
         let pending = matches!(device::survey(id), Ok(Some(_)));
         if self.entries.lock().by_id.is_empty() {
@@ -323,6 +424,7 @@ impl Devices {
     pub(super) fn forget(&self, id: u32) {
         if let Some(entry) = self.entries.lock().by_id.remove(&id) {
             entry.owner.join();
+            entry.behind.gone();
             self.records.remove(id);
         }
         if self.entries.lock().by_id.is_empty() {
@@ -367,7 +469,8 @@ impl Devices {
             for (id, entry) in entries {
                 let stays = &stays;
                 scope.spawn(move || {
-                    if stays(&entry.facts) {
+                    let stays = stays(&entry.facts);
+                    if stays {
                         if let Err(error) = entry.owner.release() {
                             tracing::error!("{error}");
                         }
@@ -378,6 +481,9 @@ impl Devices {
                         self.records.remove(id);
                     }
                     entry.owner.join();
+                    if !stays {
+                        entry.behind.gone();
+                    }
                 });
             }
         });

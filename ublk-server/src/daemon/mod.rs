@@ -6,7 +6,8 @@
 //! # The life of a daemon
 //!
 //! 1. The process is [set up](process), and what it serves from is opened and so belongs to it.
-//! 2. Devices of it that wait for a server are taken over: their [records](record) say what they are.
+//! 2. Devices of it that wait for a server are taken over: their [records](record) say what they are. What a mount held whose
+//!    device is gone goes.
 //! 3. Devices that were asked for and are not there are added. Each has a [thread](owner) that owns it.
 //! 4. The control socket answers; whoever started the daemon is told, a service manager too.
 //! 5. It serves until a signal or request ends it, or, if that was asked for, until its last device is gone.
@@ -293,6 +294,9 @@ fn bring_up(devices: &Devices, wanted: &Wanted, until_idle: bool, told: &mut Rea
     for sentence in &told.left {
         tracing::error!("{sentence}");
     }
+    if told.left.is_empty() {
+        devices.forget_lost_client();
+    }
     for spec in &wanted.devices {
         if devices.of_target(&spec.target).is_none() {
             told.devices.push(devices.add(spec).map_err(DaemonError::Device)?);
@@ -334,7 +338,7 @@ fn events() -> Result<(Events, Inbox), DaemonError> {
 }
 
 /// Waits for a reason to end.
-fn wait(inbox: &Inbox, signals: &StopSignals, devices: &Devices, until_idle: bool) -> Result<Reason, DaemonError> {
+fn wait(inbox: &Inbox, signals: &StopSignals, devices: &Arc<Devices>, until_idle: bool) -> Result<Reason, DaemonError> {
     // Half of what the manager waits for, as it recommends.
     let beat = sd_notify::watchdog_enabled().map(|interval| interval / 2);
     loop {
@@ -365,6 +369,7 @@ fn wait(inbox: &Inbox, signals: &StopSignals, devices: &Devices, until_idle: boo
                 }
                 Event::Idle if until_idle && devices.is_empty() => return Ok(Reason::Done),
                 Event::Idle => {}
+                Event::Unmounted => devices.end_unmounted(),
                 Event::Shutdown => return Ok(Reason::Done),
                 Event::Handover => return Ok(Reason::Handover),
             }

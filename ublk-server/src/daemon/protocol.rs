@@ -26,7 +26,7 @@ pub const OLDEST: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Backing {
-    /// A pool, whose files are the devices.
+    /// A pool: it, or files of it, are the devices.
     Pool {
         /// File or device, absolute.
         path: PathBuf,
@@ -60,6 +60,9 @@ pub struct Spec {
     pub read_only: bool,
     /// See [`Options::wishes`].
     pub wishes: Wishes,
+    /// Whether the device of a filesystem goes when it is unmounted.
+    #[serde(default)]
+    pub until_unmounted: bool,
 }
 
 impl Spec {
@@ -81,6 +84,8 @@ impl Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TargetSpec {
+    /// A pool, to be mounted by the kernel module.
+    Filesystem {},
     /// A file of a pool.
     Volume {
         /// Absolute, in the pool.
@@ -103,6 +108,7 @@ impl TargetSpec {
     /// In a word.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Filesystem {} => "filesystem",
             Self::Volume { .. } => "volume",
             Self::Loop { .. } => "loop",
             Self::Mem(_) => "mem",
@@ -293,6 +299,7 @@ mod tests {
             io_size: 1 << 19,
             read_only: true,
             wishes: Wishes::default(),
+            until_unmounted: false,
         }
     }
 
@@ -305,6 +312,7 @@ mod tests {
         };
         let targets = [
             spec().target,
+            TargetSpec::Filesystem {},
             TargetSpec::Loop {
                 block_size: Some(BlockSize::B512),
                 buffered: true,

@@ -189,6 +189,7 @@ mod tests {
             io_size: 4096,
             read_only: false,
             wishes: Wishes::default(),
+            until_unmounted: false,
         };
         let backing = Backing::Pool {
             path: "/srv/pool".into(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Whether a new device can be used by whoever is told of it: its node is there, udev has done with it, and it can be read.
+//! And whether somebody has it for himself.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -41,6 +42,13 @@ pub(super) fn wait(path: &str) -> Result<(), Error> {
         Ok(_) => Ok(()),
         Err(error) => Err(fail("read")(error)),
     }
+}
+
+/// Whether a mount, or whoever else needs it for himself alone, has a device.
+pub(super) fn is_held(path: &str) -> bool {
+    let mut alone = OpenOptions::new();
+    alone.read(true).custom_flags(libc::O_CLOEXEC | libc::O_EXCL);
+    matches!(alone.open(path), Err(error) if error.raw_os_error() == Some(libc::EBUSY))
 }
 
 fn open(path: &str) -> std::io::Result<File> {

@@ -42,7 +42,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::control::{Control, errno_of, errno_of_io, lock_adding, outcome};
+use crate::control::{Control, errno_of, errno_of_io, forget, lock_adding, outcome};
 use crate::error::{Error, QueueError};
 use crate::features::Features;
 use crate::identity::to_word;
@@ -474,8 +474,12 @@ impl Device {
             return;
         }
         self.deleted = true;
+        // libublk would delete it again when it is dropped, whosever it is then.
+        self.ctrl.disown();
         // Without waiting: that could take as long as somebody keeps the block device open.
-        match outcome(self.ctrl.del_dev_async()) {
+        let deleted = self.control.delete(self.id());
+        forget(self.id());
+        match deleted {
             Ok(()) => tracing::info!("{} is deleted", self.path()),
             Err(Errno::ENODEV) => tracing::info!("{} was deleted by someone else", self.path()),
             Err(errno) => tracing::error!("deleting {} failed: {errno}", self.path()),

@@ -62,7 +62,8 @@ use crate::transfer::{Delivery, Mode, Transfer};
 use crate::units::Bytes;
 
 /// So much of each tag's buffer is registered with the ring, where targets use the ring: registered memory is taken from
-/// the machine at once and for good, and larger requests gain little by it.
+/// the machine at once and for good, and larger requests gain little by it. A tag registers its part with its first
+/// request: most devices never use most of their tags, and a new server is to take over a killed one's queues quickly.
 const REGISTERED: usize = 64 << 10;
 
 /// The queue is to leave. The other events are of batches.
@@ -120,7 +121,7 @@ pub(crate) fn serve<T: Target>(
     ring.register(|ring| ring.register_files(&registered))
         .map_err(registering("files"))?;
     let seats = match mode.transfer {
-        Transfer::Copy => seats_with_buffers(device, &ring, &tags, !files.is_empty())?,
+        Transfer::Copy => seats_with_buffers(device, &tags)?,
         Transfer::UserCopy => tags.iter().map(|&tag| Seat::without_buffer(tag)).collect(),
         Transfer::ZeroCopy | Transfer::ZeroCopyByHand => {
             ring.register(|ring| ring.register_buffers_sparse(depth.into()))
@@ -128,6 +129,9 @@ pub(crate) fn serve<T: Target>(
             tags.iter().map(|&tag| Seat::without_buffer(tag)).collect()
         }
     };
+    let registering_buffers = mode.transfer == Transfer::Copy
+        && !files.is_empty()
+        && allow(ring.register(|ring| ring.register_buffers_sparse(tags.len().try_into().unwrap_or(u32::MAX))));
     let commands = match mode.delivery {
         Delivery::Single => Commands::Single(Single {
             ring: &ring,
@@ -146,6 +150,7 @@ pub(crate) fn serve<T: Target>(
         channel,
         number: part.queue,
         transfer: mode.transfer,
+        registering_buffers: Cell::new(registering_buffers),
         target,
         meter,
         now: Cell::new(Instant::now()),
@@ -183,54 +188,33 @@ enum Ended {
 struct Seat {
     tag: u16,
     buffer: Option<TagBuffer>,
-    registered: Option<Registration>,
 }
 
 impl Seat {
     const fn without_buffer(tag: u16) -> Self {
-        Self {
-            tag,
-            buffer: None,
-            registered: None,
-        }
+        Self { tag, buffer: None }
     }
 }
 
-fn seats_with_buffers(device: &UblkDev, ring: &Ring, tags: &[u16], uses_ring: bool) -> Result<Vec<Seat>, QueueError> {
+fn seats_with_buffers(device: &UblkDev, tags: &[u16]) -> Result<Vec<Seat>, QueueError> {
     let len = usize::try_from(device.dev_info.max_io_buf_bytes).unwrap_or(usize::MAX);
     let error = |errno| QueueError::Buffer {
         size: Bytes::new(len as u64),
         errno,
     };
     let size = NonZeroUsize::new(len).ok_or_else(|| error(Errno::EINVAL))?;
-    let buffers: Result<Vec<_>, _> = tags.iter().map(|_| TagBuffer::new(size).map_err(error)).collect();
-    let buffers = buffers?;
-    let part = |buffer: &TagBuffer| libc::iovec {
-        iov_base: buffer.address().cast(),
-        iov_len: len.min(REGISTERED),
+    let seat = |&tag| {
+        let buffer = Some(TagBuffer::new(size).map_err(error)?);
+        Ok(Seat { tag, buffer })
     };
-    let parts: Vec<_> = buffers.iter().map(part).collect();
-    // SAFETY: the ring holds the pages themselves, so that it could not touch others if these were unmapped.
-    let registering = |ring: &io_uring::Submitter<'_>| unsafe { ring.register_buffers(&parts) };
-    let registered = uses_ring
-        && match ring.register(registering) {
-            Ok(()) => true,
-            Err(errno) => {
-                // Nothing depends on it but a little time; RLIMIT_MEMLOCK bounds it for all but root.
-                tracing::info!("buffers are not registered: {errno}");
-                false
-            }
-        };
-    let seats = tags.iter().zip(buffers).zip(0..).map(|((&tag, buffer), index)| Seat {
-        tag,
-        registered: registered.then(|| Registration {
-            index,
-            start: buffer.address().addr(),
-            len: len.min(REGISTERED),
-        }),
-        buffer: Some(buffer),
-    });
-    Ok(seats.collect())
+    tags.iter().map(seat).collect()
+}
+
+/// Whether registering worked. Nothing depends on it but a little time; `RLIMIT_MEMLOCK` bounds it for all but root.
+fn allow(registered: Result<(), Errno>) -> bool {
+    registered
+        .inspect_err(|errno| tracing::info!("buffers are not registered: {errno}"))
+        .is_ok()
 }
 
 impl Place {
@@ -252,6 +236,8 @@ struct Queue<'a, T> {
     channel: BorrowedFd<'a>,
     number: u16,
     transfer: Transfer,
+    /// Whether tags register their buffers when they come into use.
+    registering_buffers: Cell<bool>,
     target: &'a T,
     meter: &'a QueueMetrics,
     /// When this turn began, and so when its requests arrived.
@@ -270,7 +256,8 @@ impl<T: Target> Queue<'_, T> {
             running: seats.len(),
             tasks: seats
                 .into_iter()
-                .map(|seat| Some(Box::pin(self.serve_tag(seat))))
+                .zip(0..)
+                .map(|(seat, place)| Some(Box::pin(self.serve_tag(seat, place))))
                 .collect(),
         };
         // Submit the fetches without waiting for requests. Those the driver does not accept complete at once.
@@ -360,18 +347,19 @@ impl<T: Target> Queue<'_, T> {
         }
     }
 
-    async fn serve_tag(&self, seat: Seat) -> Result<(), QueueError> {
+    /// `place`: among the tags of this thread, and so in the ring's table of buffers.
+    async fn serve_tag(&self, seat: Seat, place: u16) -> Result<(), QueueError> {
         let Seat {
             tag,
             buffer: mut memory,
-            registered,
         } = seat;
+        let mut registered = None;
         let mut answer = None;
         loop {
             let lent = memory.map(TagBuffer::lend);
-            let place = Place::of(self.transfer, lent.as_ref().map_or(0, LentBuffer::address));
+            let data = Place::of(self.transfer, lent.as_ref().map_or(0, LentBuffer::address));
             // SAFETY: a lent buffer is leaked when it is dropped.
-            let fetched = unsafe { self.commands.next(tag, answer, place) }.await;
+            let fetched = unsafe { self.commands.next(tag, answer, data) }.await;
             memory = lent.map(LentBuffer::reclaim);
             match fetched {
                 Ok(()) => {}
@@ -381,6 +369,9 @@ impl<T: Target> Queue<'_, T> {
             if self.leaving.get() {
                 // The driver sends it again to who comes next.
                 return Ok(());
+            }
+            if let (None, Some(buffer)) = (registered, &memory) {
+                registered = self.register_buffer(buffer, place);
             }
             self.handling.set(self.handling.get() + 1);
             let desc = self.descriptors.get(tag);
@@ -398,6 +389,29 @@ impl<T: Target> Queue<'_, T> {
             self.handling.set(self.handling.get() - 1);
             answer = Some(result);
         }
+    }
+
+    /// Registers the beginning of a tag's buffer at a place in the ring's table, while that works.
+    fn register_buffer(&self, buffer: &TagBuffer, place: u16) -> Option<Registration> {
+        if !self.registering_buffers.get() {
+            return None;
+        }
+        let len = buffer.len().min(REGISTERED);
+        let part = [libc::iovec {
+            iov_base: buffer.address().cast(),
+            iov_len: len,
+        }];
+        let registering = |ring: &io_uring::Submitter<'_>| {
+            // SAFETY: the ring holds the pages themselves, so that it could not touch others if these were unmapped.
+            unsafe { ring.register_buffers_update(place.into(), &part, None) }
+        };
+        let registered = allow(self.ring.register(registering));
+        self.registering_buffers.set(registered);
+        registered.then(|| Registration {
+            index: place,
+            start: buffer.address().addr(),
+            len,
+        })
     }
 
     /// Lets the target do what the descriptor says.

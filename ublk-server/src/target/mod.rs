@@ -15,6 +15,8 @@
 //! - An operation that [`Limits`] does not offer is not sent by the block layer. A target answers it nevertheless,
 //!   usually with [`IoError::Unsupported`].
 
+mod blocks;
+mod filesystem;
 mod r#loop;
 mod mem;
 mod null;
@@ -30,13 +32,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::Instrument;
 
+pub use self::filesystem::{Filesystem, FilesystemError};
 pub use self::r#loop::{Loop, LoopError};
 pub use self::mem::{Mem, MemError};
 pub use self::null::Null;
 pub use self::volume::{Volume, VolumeError};
 use crate::identity::Identity;
 use crate::metrics::{QueueMetrics, Stage};
-pub use crate::payload::Payload;
+pub use crate::payload::{Memory, Payload};
 use crate::ring::Ring;
 use crate::transfer::Transfer;
 use crate::units::{BlockSize, ByteRange, Bytes};

@@ -3,6 +3,7 @@
 //! `vexfs-ublkd serve` with the real ublk driver, inside a lab machine.
 
 mod cost;
+mod filesystem;
 mod looped;
 mod modes;
 mod owner;

@@ -3,14 +3,16 @@
 //! Devices of users who are not root.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab_guest::{kmod, sys};
+use nix::sys::stat::{major, minor};
 
 use crate::server::{FIO_JOBS, SERVER, Server, fio, refusal};
 
@@ -23,15 +25,27 @@ const PROGRAM: &str = "/run/vexfs-ublkd";
 /// Where that user's server may keep its socket.
 const RUNTIME: &str = "/run/user-vexfs";
 
-/// Does what a udev rule does: gives the nodes of new devices to the user. There are none but the server's.
+/// What udev has for others to look at.
+const UDEV: &str = "/run/udev";
+
+/// Does what udev does: gives the nodes of new devices to the user, and leaves a record of those it has done with. There
+/// are none but the server's.
 fn hand_over_nodes(stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         for entry in fs::read_dir("/dev").into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with("ublkc") || name.starts_with("ublkb") {
-                // It may be gone again.
-                let _gone = chown(entry.path(), Some(USER), Some(USER));
+            if !name.starts_with("ublkc") && !name.starts_with("ublkb") {
+                continue;
+            }
+            // It may be gone again.
+            if let Ok(node) = entry.metadata()
+                && chown(entry.path(), Some(USER), Some(USER)).is_ok()
+                && name.starts_with("ublkb")
+            {
+                let number = format!("{}:{}", major(node.rdev()), minor(node.rdev()));
+                // The server says so if it never comes.
+                let _written = fs::write(format!("{UDEV}/data/b{number}"), "");
             }
         }
         thread::sleep(Duration::from_millis(5));
@@ -50,7 +64,13 @@ fn as_user(user: u32, program: &str) -> Command {
 
 fn serve_and_verify() -> Result<()> {
     let target = ["mem", "--size", "8MiB", "--unprivileged"];
+    let start = Instant::now();
     let server = Server::spawn(as_user(USER, PROGRAM).args(target))?;
+    let took = start.elapsed();
+    ensure!(
+        took < Duration::from_secs(8),
+        "the server waited {took:?}, for udev in vain?"
+    );
     let status = sys::read(format!("/proc/{}/status", server.id()))?;
     ensure!(
         status
@@ -76,7 +96,11 @@ fn serve_and_verify() -> Result<()> {
         .output()?;
     ensure!(!other.status.success(), "one user opened the device of another");
     fio(&server.device, &read)?;
-    server.stop()
+    let channel = server.device.replace("ublkb", "ublkc");
+    ensure!(Path::new(&channel).exists(), "there is no {channel}");
+    server.stop()?;
+    ensure!(!Path::new(&channel).exists(), "{channel} outlived its server");
+    Ok(())
 }
 
 #[lab_guest::test(timeout = 120)]
@@ -94,6 +118,8 @@ fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
     let text = refusal(&["mem", "--unprivileged"])?;
     ensure!(text.contains("for users only"), "as root: {text:?}");
     fs::set_permissions("/dev/ublk-control", Permissions::from_mode(0o666))?;
+    fs::create_dir_all(format!("{UDEV}/data"))?;
+    fs::write(format!("{UDEV}/control"), "")?;
     let stop = AtomicBool::new(false);
     let result = thread::scope(|scope| {
         scope.spawn(|| hand_over_nodes(&stop));
@@ -101,6 +127,7 @@ fn a_user_serves_a_device_and_has_it_alone() -> Result<()> {
         stop.store(true, Relaxed);
         result
     });
+    fs::remove_dir_all(UDEV)?;
     fs::set_permissions("/dev/ublk-control", Permissions::from_mode(0o600))?;
     result
 }

@@ -17,8 +17,8 @@ use vexfs::units::BLOCK_SIZE;
 
 use super::Volume;
 use super::unseen::can_stay_unseen;
-use crate::helpers::Helpers;
 use crate::identity::Identity;
+use crate::target::blocks::Blocks;
 use crate::target::{Limits, WriteCache};
 use crate::units::{BlockSize, Bytes};
 
@@ -83,18 +83,7 @@ impl Volume {
         if rest != 0 {
             tracing::warn!("the last {rest} bytes of {name} are not a block: they stay unused");
         }
-        let descriptor = fs.descriptor().map_err(|source| VolumeError::System {
-            what: "share the pool's file",
-            source,
-        })?;
-        let descriptor = descriptor.ok_or_else(|| VolumeError::System {
-            what: "share the pool's file",
-            source: io::ErrorKind::Unsupported.into(),
-        })?;
-        let helpers = Helpers::start(HELPERS).map_err(|source| VolumeError::System {
-            what: "start helper threads",
-            source,
-        })?;
+        let blocks = Blocks::new(fs.clone(), HELPERS).map_err(|(what, source)| VolumeError::System { what, source })?;
         let unseen = can_stay_unseen(fs, found.ino, found.inode.flags, size.get());
         let unseen = unseen.map_err(|source| VolumeError::Find {
             name: name.clone(),
@@ -118,12 +107,10 @@ impl Volume {
         ];
         Ok(Self {
             identity: Identity::of("volume", &parts),
-            fs: fs.clone(),
+            blocks,
             ino: found.ino,
             name,
-            descriptor,
             zeros,
-            helpers,
             size: AtomicU64::new(size.get()),
             limits: Limits {
                 size,

@@ -11,13 +11,15 @@ use std::ops::Range;
 use io_uring::types;
 use vexfs::error::{Error, IoFailure};
 use vexfs::fs::record::FileFlags;
-use vexfs::fs::{Fs, Patience, Source};
+use vexfs::fs::{Fs, Patience, Source, Until};
 use vexfs::units::{BLOCK_SIZE, FileBlock, Ino};
 
-use super::{ATTEMPTS, FIRST_FILE, Io, Volume, now};
+use super::{Io, Volume, now};
 use crate::metrics::Stage;
 use crate::payload::{Registered, Span};
 use crate::ring::Transfer;
+use crate::target::FIRST_FILE;
+use crate::target::blocks::ATTEMPTS;
 
 /// `/dev/zero` among the registered files.
 const ZEROS: types::Fixed = types::Fixed(FIRST_FILE.0 + 1);
@@ -50,10 +52,11 @@ pub(super) fn can_stay_unseen(fs: &Fs, ino: Ino, flags: FileFlags, size: u64) ->
 
 impl Volume {
     pub(super) async fn read_unseen(&self, io: &Io<'_>, offset: u64, into: Registered) -> Result<(), Error> {
+        let fs = self.blocks.fs();
         let length = into.len();
         for _ in 0..ATTEMPTS {
-            let plan = io.stage(Stage::Plan, async { self.fs.plan_read(self.ino, offset, length) });
-            let plan = plan.await?;
+            let plan = async { fs.plan_read(self.ino, offset, length, Until::End) };
+            let plan = io.stage(Stage::Plan, plan).await?;
             if plan.length() != length {
                 // Somebody cut the file short.
                 return Err(vexfs::error::Errno::NoSuchRange.into());
@@ -70,7 +73,7 @@ impl Volume {
             let fetching = unsafe { io.ring.transfer_all(transfers) };
             let fetched = io.stage(Stage::Transfer, fetching).await;
             let fetched = fetched.map_err(|errno| IoFailure::new("read of a volume's blocks", errno.into()));
-            let finish = async { self.fs.finish_unseen_read(&plan, fetched) };
+            let finish = async { fs.finish_unseen_read(&plan, fetched) };
             if io.stage(Stage::Commit, finish).await? {
                 return Ok(());
             }
@@ -79,24 +82,22 @@ impl Volume {
     }
 
     pub(super) async fn write_unseen(&self, io: &Io<'_>, offset: u64, from: Registered) -> Result<(), Error> {
+        let fs = self.blocks.fs();
         let mut done = 0;
         while done < from.len() {
             let (at, rest) = (offset + done as u64, from.len() - done);
             let plan = io.stage(Stage::Plan, async {
-                self.fs.plan_write_unseen(self.ino, at, rest, now(), Patience::Refuse)
+                fs.plan_write_unseen(self.ino, at, rest, now(), Patience::Refuse)
             });
             let plan = match plan.await {
                 Err(Error::Posix(vexfs::error::Errno::WouldWait)) => {
-                    let (fs, ino) = (self.fs.clone(), self.ino);
+                    let (fs, ino) = (fs.clone(), self.ino);
                     let patiently = move || fs.plan_write_unseen(ino, at, rest, now(), Patience::Wait);
-                    // SAFETY: the job owns all it uses.
-                    unsafe { self.helpers.run(io.ring, patiently) }
-                        .await
-                        .map_err(super::no_helper)??
+                    self.blocks.help(io, patiently).await??
                 }
                 plan => plan?,
             };
-            self.descriptor.check_owned()?;
+            self.blocks.check_owned()?;
             let transfers = plan.placements().map(|(at, range)| {
                 let range = done + range.start..done + range.end;
                 Transfer::write(FIRST_FILE, at, part(from, &range), 0)
@@ -104,12 +105,12 @@ impl Volume {
             // SAFETY: the pages stay registered until the request was answered.
             let storing = unsafe { io.ring.transfer_all(transfers) };
             if let Err(errno) = io.stage(Stage::Transfer, storing).await {
-                self.fs.abandon_write(plan);
+                fs.abandon_write(plan);
                 return Err(IoFailure::new("write of a volume's blocks", errno.into()));
             }
             let length = plan.length();
             // Whole blocks are never planned again.
-            if !io.stage(Stage::Commit, self.commit(io, plan)).await? {
+            if !io.stage(Stage::Commit, self.blocks.commit(io, plan)).await? {
                 return Err(vexfs::error::Errno::Busy.into());
             }
             done += length;
