@@ -15,6 +15,8 @@
 //! | [`place`] | `POOL:/path` |
 //! | [`served`] | pools that somebody serves |
 //! | [`ublk`] | block devices, and the daemons that serve them |
+//! | [`kernel_mount`] | mounts by the kernel module |
+//! | [`vectors`], [`npy`] | asking about vectors; arrays of them |
 //! | [`show`], [`figures`] | text for people, JSON for programs |
 //! | [`failure`] | how failures are told |
 
@@ -25,12 +27,15 @@ mod commands;
 mod copy;
 mod failure;
 mod figures;
+mod kernel_mount;
+mod npy;
 mod place;
 mod served;
 mod show;
 #[cfg(test)]
 mod tests;
 mod ublk;
+mod vectors;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -90,6 +95,9 @@ enum Command {
     Xattr(commands::xattr::Arguments),
     #[command(visible_alias = "clone")]
     Snapshot(commands::snapshot::Arguments),
+    Space(commands::space::Arguments),
+    Embed(commands::embed::Arguments),
+    Search(commands::search::Arguments),
     Add(commands::add::Arguments),
     Del(commands::del::Arguments),
     List(commands::list::Arguments),
@@ -213,6 +221,9 @@ fn run(cli: &Cli) -> ExitCode {
         Command::Rm(arguments) => commands::rm::run(arguments, json),
         Command::Xattr(arguments) => commands::xattr::run(arguments, json),
         Command::Snapshot(arguments) => commands::snapshot::run(arguments, json),
+        Command::Space(arguments) => commands::space::run(arguments, json),
+        Command::Embed(arguments) => commands::embed::run(arguments, json),
+        Command::Search(arguments) => commands::search::run(arguments, json),
         Command::Export(arguments) => commands::export::run(arguments, json),
         Command::Import(arguments) => commands::import::run(arguments, json),
         Command::Doctor(arguments) => return commands::doctor::run(arguments, json),

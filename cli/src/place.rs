@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use ublk_server::device::State;
 use vexfs::fs::record::Timestamp;
 use vexfs::fs::{Attributes, Fs, MountOptions};
 use vexfs::units::Ino;
 
 use crate::failure::failed;
+use crate::ublk;
 
 /// A place in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,11 @@ pub(crate) fn open_to_read(pool: &Path) -> Result<Fs> {
     open(pool, true)
 }
 
+/// Opens a pool to change it; the caller closes it.
+pub(crate) fn open_to_change(pool: &Path) -> Result<Fs> {
+    open(pool, false)
+}
+
 /// Opens a pool, changes it, and leaves it clean, whether the change succeeded or not.
 pub(crate) fn change<T>(pool: &Path, change: impl FnOnce(&Fs) -> Result<T>) -> Result<T> {
     let fs = open(pool, false)?;
@@ -115,6 +122,19 @@ pub(crate) fn change<T>(pool: &Path, change: impl FnOnce(&Fs) -> Result<T>) -> R
 }
 
 fn open(pool: &Path, read_only: bool) -> Result<Fs> {
+    if !read_only && let Some(known) = ublk::of_filesystem(pool)?.filter(|known| known.state() != State::Live) {
+        return Err(failed(
+            format!(
+                "{} is {}, which has no server: a change now would cut off its mount",
+                pool.display(),
+                known.path()
+            ),
+            format!(
+                "vexfs-ublk recover gives it one, vexfs-ublk del --force {} removes it",
+                known.survey.id
+            ),
+        ));
+    }
     let options = MountOptions {
         read_only,
         ..MountOptions::default()

@@ -14,7 +14,7 @@ use std::{fs, io, thread};
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
-use ublk_server::daemon::protocol::{Backing, Message, Overview, Request};
+use ublk_server::daemon::protocol::{Backing, Message, Overview, Request, TargetSpec};
 use ublk_server::daemon::record::{Record, Records};
 use ublk_server::device::{self, State, Survey};
 use vexfs_control::client::{Client, ClientError};
@@ -46,6 +46,12 @@ impl Known {
 
     pub(crate) const fn state(&self) -> State {
         self.survey.state
+    }
+
+    /// Whether it is a pool, to be mounted.
+    pub(crate) fn is_filesystem(&self) -> bool {
+        let target = self.record.as_ref().map(|record| &record.spec.target);
+        matches!(target, Some(TargetSpec::Filesystem {}))
     }
 
     /// The daemon that has it, if that answers; the reason why it does not is for who wants to know.
@@ -211,11 +217,21 @@ pub(crate) fn must_find(id: u32) -> Result<Known> {
 
 /// The device that a volume of a pool is, whoever serves it or not.
 pub(crate) fn of_volume(pool: &Path, volume: &str) -> Result<Option<Known>> {
-    use ublk_server::daemon::protocol::TargetSpec;
+    let same = |target: &TargetSpec| matches!(target, TargetSpec::Volume { path } if path == volume);
+    of_target(&records()?, pool, same)
+}
+
+/// The device that the filesystem of a pool is, whoever serves it or not.
+pub(crate) fn of_filesystem(pool: &Path) -> Result<Option<Known>> {
+    // Without a place for records there are no devices of this user's.
+    let Ok(records) = records() else { return Ok(None) };
+    of_target(&records, pool, |target| matches!(target, TargetSpec::Filesystem {}))
+}
+
+fn of_target(records: &Records, pool: &Path, is_it: impl Fn(&TargetSpec) -> bool) -> Result<Option<Known>> {
     let backing = Backing::Pool { path: pool.to_owned() };
-    for record in records()?.all()? {
-        let same = matches!(&record.spec.target, TargetSpec::Volume { path } if path == volume);
-        if same && record.backing.is_same_as(&backing) {
+    for record in records.all()? {
+        if is_it(&record.spec.target) && record.backing.is_same_as(&backing) {
             return find(record.id);
         }
     }

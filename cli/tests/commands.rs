@@ -26,6 +26,12 @@ fn prepare(here: &Path) {
     ok(here, &["cp", "-r", "photos", "pool.img:/"]);
     ok(here, &["cp", "notes.txt", "pool.img:/"]);
     ok(here, &["xattr", "set", "pool.img:/notes.txt", "user.comment", "good"]);
+    for (space, dimensions) in [("notes", "384"), ("faces", "3")] {
+        ok(
+            here,
+            &["space", "create", "pool.img", space, "--dimensions", dimensions],
+        );
+    }
     ok(here, &["export", "pool.img:/photos", "photos.tar"]);
     ok(here, &["export", "pool.img", "backup.tar"]);
     if has("zstd") {

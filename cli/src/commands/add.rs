@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use ublk_server::args::DeviceArgs;
@@ -20,7 +20,9 @@ use crate::ublk::{self, Daemon};
 /// How long to try again while a daemon comes or goes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Make a block device of a volume, a file, another device, or memory.
+/// Make a block device of a pool, a volume of it, a file, another device, or memory.
+///
+/// The device of a pool is for 'mount -t vexfs'; that of a volume, file or memory is a disk like any other.
 ///
 /// Prints the path of the device once it can be used. A daemon serves it in the background; one daemon serves all devices
 /// of a pool. If the device cannot be used, nothing is left behind.
@@ -29,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
     after_help = "Changes: a new /dev/ublkbN. The pool or file belongs to the daemon while the device is there.
 
 Examples:
+  vexfs-ublk add pool.img
   vexfs-ublk add pool.img --volume disk
   vexfs-ublk add disk.img
   vexfs-ublk add mem --size 512MiB --queues 1"
@@ -53,14 +56,14 @@ pub(crate) fn run(arguments: &Arguments, log: Option<&str>, json: bool) -> Resul
         // What is in use cannot be looked into, but its server knows what it is.
         Err(error) if error.is_in_use() => {
             let path = from.unwrap_or_else(|| Path::new("")).to_owned();
-            let pool = Daemon::of(&Backing::Pool { path: path.clone() })?;
-            return Err(if pool.is_some() { no_volume(&path) } else { error.into() });
+            if Daemon::of(&Backing::Pool { path: path.clone() })?.is_none() {
+                return Err(error.into());
+            }
+            arguments.device.wanted_of_pool(&path)?
         }
         wanted => wanted?,
     };
-    let Some(spec) = wanted.devices.first() else {
-        return Err(no_volume(wanted.backing.path().unwrap_or_else(|| Path::new(""))));
-    };
+    let spec = wanted.devices.first().context("a command names a device")?;
     let program = ublk::program();
     let background = Background {
         program: &program,
@@ -77,17 +80,8 @@ pub(crate) fn run(arguments: &Arguments, log: Option<&str>, json: bool) -> Resul
     Ok(())
 }
 
-fn no_volume(pool: &Path) -> anyhow::Error {
-    failed(
-        format!(
-            "{} holds a pool, which this version presents volume by volume",
-            pool.display()
-        ),
-        "name one with --volume; 'vexfs-ublk volume create' makes one, 'vexfs-ublk mount' mounts the pool",
-    )
-}
-
-fn add(wanted: &Wanted, spec: &Spec, background: &Background<'_>) -> Result<DeviceFacts> {
+/// Makes a device, by the daemon that serves the pool or file, or a new one.
+pub(crate) fn add(wanted: &Wanted, spec: &Spec, background: &Background<'_>) -> Result<DeviceFacts> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         // Devices in memory have daemons of their own, which do not meet.

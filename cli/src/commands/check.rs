@@ -18,12 +18,15 @@ use crate::{failure, show};
 ///
 /// Ends with 0 if nothing is wrong (warnings do not count) or everything was mended, with 1 if something stays wrong.
 #[derive(Args)]
-#[command(after_help = "Changes: nothing; with --repair the pool's metadata.
+#[command(
+    after_help = "Changes: nothing; with --repair or --rebuild-vectors the pool's metadata.
 
 Examples:
   vexfs-ublk check pool.img
   vexfs-ublk check --scrub pool.img
-  vexfs-ublk check --repair pool.img")]
+  vexfs-ublk check --repair pool.img
+  vexfs-ublk check --rebuild-vectors pool.img"
+)]
 pub(crate) struct Arguments {
     /// File or block device; must not be mounted
     pool: PathBuf,
@@ -33,13 +36,22 @@ pub(crate) struct Arguments {
     /// Read all file contents and compare them with their checksums
     #[arg(long, visible_alias = "data")]
     scrub: bool,
+    /// Drop the indexes of all spaces: they are built again, from the vectors, when the pool is next used
+    #[arg(long)]
+    rebuild_vectors: bool,
     /// How many issues to tell one by one
     #[arg(long, default_value_t = 1000, value_name = "COUNT")]
     most: usize,
 }
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
-    match examine(&arguments.pool, arguments.repair, arguments.scrub, arguments.most) {
+    let wanted = Wanted {
+        repair: arguments.repair || arguments.rebuild_vectors,
+        verify_data: arguments.scrub,
+        rebuild_vectors: arguments.rebuild_vectors,
+        max_issues: arguments.most,
+    };
+    match examine(&arguments.pool, wanted) {
         Ok(report) => {
             tell(&report, json);
             ExitCode::from(u8::from(!report.clean_after))
@@ -48,19 +60,33 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
     }
 }
 
+/// See [`CheckOptions`].
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) repair: bool,
+    pub(super) verify_data: bool,
+    pub(super) rebuild_vectors: bool,
+    pub(super) max_issues: usize,
+}
+
 /// Checks a pool, with a line of progress on a terminal.
-pub(super) fn examine(path: &Path, repair: bool, verify_data: bool, max_issues: usize) -> Result<Report> {
-    let access = if repair { Access::ReadWrite } else { Access::ReadOnly };
+pub(super) fn examine(path: &Path, wanted: Wanted) -> Result<Report> {
+    let access = if wanted.repair {
+        Access::ReadWrite
+    } else {
+        Access::ReadOnly
+    };
     let place = || path.display().to_string();
     let mut pool = Pool::open_path(path, &OpenOptions::new(access)).with_context(place)?;
     let bar = show::bar("looking at records", None);
     let report = check(
         &mut pool,
         &mut CheckOptions {
-            verify_data,
-            repair,
+            verify_data: wanted.verify_data,
+            rebuild_vectors: wanted.rebuild_vectors,
+            repair: wanted.repair,
             memory_bytes: DEFAULT_MEMORY,
-            max_issues,
+            max_issues: wanted.max_issues,
             progress: &mut |progress| {
                 bar.set_position(progress.done);
                 ControlFlow::Continue(())

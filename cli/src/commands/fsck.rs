@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use vexfs::pool::{Access, OpenOptions, Pool};
 
-use super::check::{examine, tell};
+use super::check::{Wanted, examine, tell};
 use crate::failure;
 
 /// Check a pool, and mend it unless told not to.
@@ -68,7 +68,13 @@ fn examine_if_needed(arguments: &Arguments) -> anyhow::Result<u8> {
             return Ok(0);
         }
     }
-    let report = examine(&arguments.pool, !arguments.no, false, 1000)?;
+    let wanted = Wanted {
+        repair: !arguments.no,
+        verify_data: false,
+        rebuild_vectors: false,
+        max_issues: 1000,
+    };
+    let report = examine(&arguments.pool, wanted)?;
     tell(&report, false);
     Ok(match (report.is_sound(), report.clean_after) {
         (true, _) => 0,

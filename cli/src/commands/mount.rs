@@ -12,11 +12,14 @@ use vexfs_control::logging::{self, LogControl, Output};
 use vexfs_fuse::daemon::{mount_here, mount_in_background};
 use vexfs_fuse::options::Options;
 
+use crate::failure::failed;
+use crate::kernel_mount::{self, Asked, Way};
 use crate::{failure, show};
 
 /// Mount a pool on a directory.
 ///
-/// Returns when the mount answers; the server goes on in the background. Ends with 1 and the reason if there is no mount.
+/// By the kernel module where that is there, else through FUSE. Returns when the mount answers; the server goes on in the
+/// background. Ends with 1 and the reason if there is no mount.
 #[derive(Args)]
 #[command(after_help = AFTER)]
 #[expect(clippy::struct_excessive_bools, reason = "switches")]
@@ -28,10 +31,13 @@ pub(crate) struct Arguments {
     /// Through FUSE; the only way on a machine without the kernel module
     #[arg(long)]
     fuse: bool,
+    /// By the kernel module, or not at all
+    #[arg(long, conflicts_with_all = ["fuse", "foreground", "no_sandbox"])]
+    kernel: bool,
     /// Mount options, separated by commas
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<String>,
-    /// Serve in the foreground until unmounted
+    /// Serve in the foreground until unmounted, through FUSE
     #[arg(short, long)]
     foreground: bool,
     /// Append what the server has to say to a file, not to the journal of systemd
@@ -52,6 +58,9 @@ macro_rules! help {
             "Mount options:\n",
             "  ro rw suid nosuid dev nodev exec noexec atime noatime sync async dirsync\n",
             "                     as mount(8) has them\n",
+            "  kernel, fuse       by the kernel module, through FUSE; else what the machine can do, in this order\n",
+            "  timeout=MS, retries=N  of the module's questions to its server (5000, 3)\n",
+            "of FUSE, which they mean:\n",
             "  allow_other        everybody may use the files, as permissions let them (root's default)\n",
             "  allow_root         who mounts and root may\n",
             "  auto_unmount       take the mount point away if the server dies\n",
@@ -126,15 +135,36 @@ fn options(lists: &[String], sloppy: bool) -> Result<Options> {
     Ok(options)
 }
 
-fn announce(pool: &Path, directory: &Path, json: bool) {
+/// `device`: by the kernel module.
+fn announce(pool: &Path, directory: &Path, device: Option<&str>, json: bool) {
+    let through = if device.is_some() { "kernel" } else { "fuse" };
     if json {
         show::document(json!({
             "pool": pool.display().to_string(),
             "directory": directory.display().to_string(),
-            "through": "fuse",
+            "through": through,
+            "device": device,
         }));
-    } else {
-        println!("{} is mounted on {} through FUSE", pool.display(), directory.display());
+        return;
+    }
+    let (pool, directory) = (pool.display(), directory.display());
+    match device {
+        Some(device) => println!("{pool} is mounted on {directory} as {device}"),
+        None => println!("{pool} is mounted on {directory} through FUSE"),
+    }
+}
+
+/// Whether the kernel module is to mount; if it may and cannot, why.
+fn chosen(asked: &Asked, pool: &Path) -> Result<std::result::Result<(), String>> {
+    if asked.way == Way::Fuse {
+        return Ok(Err("the options say so".to_owned()));
+    }
+    match kernel_mount::unusable() {
+        None => Ok(Ok(())),
+        Some(reason) if asked.way == Way::Kernel || kernel_mount::is_device(pool) => {
+            Err(failed(reason, "vexfs-ublk doctor says what this machine can do"))
+        }
+        Some(reason) => Ok(Err(reason)),
     }
 }
 
@@ -150,19 +180,36 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, log: LogControl, json: bool) -> Result<()> {
-    let mut options = options(&arguments.options, false)?;
+    let mut asked = Asked::read(&arguments.options);
+    if arguments.kernel {
+        asked.way = Way::Kernel;
+    } else if arguments.fuse || arguments.foreground || arguments.no_sandbox {
+        asked.way = Way::Fuse;
+    }
+    let mut options = options(&asked.fuse, false)?;
     options.log = Some(log);
     options.sandbox = !arguments.no_sandbox;
     let (pool, directory) = (&arguments.pool, &arguments.directory);
+    let log_file = arguments.log_file.as_deref();
+    let reason = match chosen(&asked, pool)? {
+        Ok(()) => {
+            let device = kernel_mount::mount_pool(pool, directory, &asked, log_file)?;
+            if arguments.verbose || json {
+                announce(pool, directory, Some(&device), json);
+            }
+            return Ok(());
+        }
+        Err(reason) => reason,
+    };
     if arguments.verbose && !arguments.fuse && !json {
-        println!("FUSE is used: this kernel has no module vexfs");
+        println!("FUSE is used: {reason}");
     }
     if arguments.foreground {
-        mount_here(pool, directory, options, || announce(pool, directory, json))?;
+        mount_here(pool, directory, options, || announce(pool, directory, None, json))?;
     } else {
-        mount_in_background(pool, directory, options, arguments.log_file.as_deref())?;
+        mount_in_background(pool, directory, options, log_file)?;
         if arguments.verbose || json {
-            announce(pool, directory, json);
+            announce(pool, directory, None, json);
         }
     }
     Ok(())
@@ -170,7 +217,8 @@ pub(crate) fn run(arguments: &Arguments, log: LogControl, json: bool) -> Result<
 
 /// Under the name `mount.vexfs`.
 pub(crate) fn run_helper(arguments: &HelperArguments) -> ExitCode {
-    let mut options = match options(&arguments.options, arguments.sloppy) {
+    let asked = Asked::read(&arguments.options);
+    let mut options = match options(&asked.fuse, arguments.sloppy) {
         Ok(options) => options,
         Err(error) => {
             return failure::tell_with(&error, false, USAGE);
@@ -180,20 +228,27 @@ pub(crate) fn run_helper(arguments: &HelperArguments) -> ExitCode {
         Ok(log) => options.log = Some(log),
         Err(error) => return failure::tell_with(&error.into(), false, USAGE),
     }
-    if arguments.verbose {
-        println!("FUSE is used: this kernel has no module vexfs");
-    }
     let (pool, directory) = (&arguments.pool, &arguments.directory);
-    if arguments.fake {
-        return ExitCode::SUCCESS;
-    }
-    match mount_in_background(pool, directory, options, None) {
-        Ok(()) => {
-            if arguments.verbose {
-                announce(pool, directory, false);
+    let mounted = chosen(&asked, pool).and_then(|chosen| {
+        if let (Err(reason), true) = (&chosen, arguments.verbose) {
+            println!("FUSE is used: {reason}");
+        }
+        if arguments.fake {
+            return Ok(None);
+        }
+        if chosen.is_ok() {
+            return kernel_mount::mount_pool(pool, directory, &asked, None).map(|device| Some(Some(device)));
+        }
+        mount_in_background(pool, directory, options, None)?;
+        Ok(Some(None))
+    });
+    match mounted {
+        Ok(mounted) => {
+            if let (Some(device), true) = (mounted, arguments.verbose) {
+                announce(pool, directory, device.as_deref(), false);
             }
             ExitCode::SUCCESS
         }
-        Err(error) => failure::tell_with(&error.into(), false, FAILED),
+        Err(error) => failure::tell_with(&error, false, FAILED),
     }
 }

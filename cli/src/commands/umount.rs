@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 use vexfs_fuse::unmount::{Left, unmount};
 
-use crate::{failure, show};
+use crate::{failure, kernel_mount, show};
 
 /// Unmount a pool, and wait until its server has closed it.
 #[derive(Args)]
@@ -67,7 +67,19 @@ pub(crate) struct HelperArguments {
 }
 
 fn take_away(place: &std::path::Path, lazy: bool, verbose: bool, json: bool) -> Result<()> {
-    let left = unmount(place, lazy)?;
+    let left = match kernel_mount::mount_of(place)? {
+        Some(mount) if kernel_mount::unmount(&mount, lazy)? => Left::Clean,
+        Some(mount) => {
+            if json {
+                show::document(json!({"place": place.display().to_string(), "pool": in_a_word(Left::InUse)}));
+            } else if verbose {
+                let (place, source) = (place.display(), mount.source.display());
+                println!("{place} is unmounted; {source} presents the pool still");
+            }
+            return Ok(());
+        }
+        None => unmount(place, lazy)?,
+    };
     if json {
         show::document(json!({"place": place.display().to_string(), "pool": in_a_word(left)}));
         return Ok(());

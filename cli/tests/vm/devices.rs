@@ -59,7 +59,10 @@ fn one_daemon_serves_all_volumes_of_a_pool_and_ends_with_the_last() -> Result<()
     let text = scene.refused(&["add", POOL, "--volume", "a"])?;
     ensure!(text.contains("already"), "a second device of a volume: {text:?}");
     let text = scene.refused(&["add", POOL])?;
-    ensure!(text.contains("--volume"), "a pool without a volume: {text:?}");
+    ensure!(
+        text.contains("volume by volume"),
+        "a pool whose volumes are devices: {text:?}"
+    );
     let text = scene.refused(&["add", POOL, "--volume", "nothing"])?;
     ensure!(text.contains("no such file"), "no volume: {text:?}");
     ensure!(scene.ok(&["recover"])?.is_empty(), "there was nothing to recover");

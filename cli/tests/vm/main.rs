@@ -6,12 +6,14 @@
 //! |---|---|
 //! | [`scene`] | pools, commands and loads for all of them |
 //! | [`devices`] | adding, listing, deleting |
+//! | [`filesystem`] | pools that are mounted by the kernel module |
 //! | [`volumes`] | making, resizing and removing volumes, served or not |
 //! | [`recovery`] | daemons that are killed, stopped, replaced |
 //! | [`trouble`] | what is below fails |
 //! | [`power`] | the machine loses power |
 
 mod devices;
+mod filesystem;
 mod power;
 mod recovery;
 mod scene;
