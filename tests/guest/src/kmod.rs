@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 
+use crate::sys;
+
 /// Environment variable that names the directory of this project's modules, built for the running kernel.
 pub const MODULES_ENV: &str = "LAB_MODULES";
 
@@ -38,13 +40,15 @@ pub fn is_loaded(name: &str) -> bool {
     Path::new("/sys/module").join(name).join("initstate").exists()
 }
 
-/// Loads a module of the distribution with its dependencies. One that is built in counts as loaded.
+/// Loads a module of the distribution with its dependencies. One that is built in counts as loaded; a kernel that came
+/// without modules has everything built in.
 pub fn modprobe(name: &str) -> Result<()> {
     let output = Command::new("modprobe")
         .arg(name)
         .output()
         .context("running modprobe")?;
-    if !output.status.success() && !Path::new("/sys/module").join(name).exists() {
+    let modules = Path::new("/lib/modules").join(sys::output("uname", &["-r"])?.trim());
+    if !output.status.success() && modules.exists() && !Path::new("/sys/module").join(name).exists() {
         bail!("modprobe {name}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())

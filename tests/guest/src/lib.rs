@@ -6,6 +6,7 @@
 //! - [`registry`] and [`harness`]: a lab test is one function marked [`macro@test`]; the executable that holds it lists
 //!   and runs its tests on demand. Inside the guest or, for tests that drive whole machines, on the host.
 //! - [`kmod`], [`lifecycle`], [`sys`]: what tests need again and again: modules, their state, disks by name, commands.
+//! - [`work`]: what benchmarks do to files, here and on the host.
 //!
 //! The agent itself, PID 1 of every lab machine, is the binary `lab-agent` of this crate.
 //!
@@ -24,6 +25,7 @@ pub mod lifecycle;
 pub mod protocol;
 pub mod registry;
 pub mod sys;
+pub mod work;
 
 pub use inventory;
 pub use lab_macros::test;

@@ -63,12 +63,20 @@ pub const FUSE_PEERS: &[Package] = &[
     ("e2fsprogs", "/sbin/mkfs.ext4"),
 ];
 
+/// What the vector benchmark needs to make its data and to install its peers.
+pub const VECTOR_PEERS: &[Package] = &[
+    ("python3-venv", "/usr/bin/python3"),
+    ("npm", "/usr/bin/npm"),
+    ("g++", "/usr/bin/g++"),
+];
+
 /// What the Debian packages are built and checked with, beside what the server needs.
 pub const DEB: &[Package] = &[
     ("build-essential", "/usr/share/build-essential/essential-packages-list"),
     ("debhelper", "/usr/bin/dh"),
     ("dh-dkms", "/usr/bin/dh_dkms"),
     ("dpkg-dev", "/usr/bin/dpkg-buildpackage"),
+    ("help2man", "/usr/bin/help2man"),
     ("lintian", "/usr/bin/lintian"),
 ];
 

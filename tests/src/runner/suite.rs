@@ -37,6 +37,8 @@ pub struct Plan {
     pub program: PathBuf,
     /// The long run.
     pub full: bool,
+    /// See [`Settings::share`].
+    pub share: u32,
     /// Whatever is chosen by chance follows from it.
     pub seed: u64,
 }
@@ -45,6 +47,7 @@ pub struct Plan {
 pub fn lacks(on: On) -> Option<String> {
     let needed: &[&str] = match on {
         On::Fuse => &["/dev/fuse", "/proc/self/ns/pid"],
+        On::Module => &["/dev/ublk-control", "/sys/module/vexfs", "/proc/self/ns/pid"],
         On::Reference(_) => &["/dev/loop-control", "/proc/self/ns/pid"],
     };
     if let Some(lacking) = needed.iter().find(|path| !Path::new(path).exists()) {
@@ -72,6 +75,7 @@ pub fn run(case: &Case, plan: &Plan) -> Result<TestResult> {
     let mut command = isolated(&plan.inner);
     command
         .args(["--on", plan.on.name(), "--seed", &plan.seed.to_string()])
+        .args(["--share", &plan.share.to_string()])
         .arg("--program")
         .arg(&plan.program)
         .arg("--scratch")

@@ -63,11 +63,11 @@ pub const CASES: &[Case] = &[
 /// calls.
 const SEEDS: (u64, u64) = (2, 10);
 
-fn run(session: &Session, name: &str, mixture: &str, (quick, full): (u64, u64)) -> Result<()> {
+fn run(session: &Session, name: &str, mixture: &str, (quick, full): (u32, u32)) -> Result<()> {
     let program = tools::FSX.path()?;
     let configuration = session.scratch().join(format!("{name}.toml"));
     fs::write(&configuration, mixture)?;
-    let operations = session.pick(quick, full).to_string();
+    let operations = session.operations(quick, full).to_string();
     let mut random = session.random();
     session.with_target(ROOMY, |target| {
         for _ in 0..session.pick(SEEDS.0, SEEDS.1) {

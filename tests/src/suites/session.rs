@@ -29,6 +29,8 @@ pub struct Settings {
     pub program: PathBuf,
     /// The long run.
     pub full: bool,
+    /// On a machine that is emulated, one in so many operations of a quick run is done.
+    pub share: u32,
     /// Whatever is chosen by chance follows from it.
     pub seed: u64,
     /// An empty directory outside of all targets.
@@ -65,6 +67,11 @@ impl Session {
     /// One of two amounts of work.
     pub fn pick<T>(&self, quick: T, full: T) -> T {
         if self.settings.full { full } else { quick }
+    }
+
+    /// A number of operations, as many as this machine does in time.
+    pub fn operations(&self, quick: u32, full: u32) -> u32 {
+        self.pick(quick / self.settings.share.max(1), full)
     }
 
     /// Random numbers that follow from the run's seed.

@@ -64,7 +64,7 @@ impl Tool {
 /// Makes ready what these cases need.
 pub fn ensure(cases: &[Case], on: On) -> Result<()> {
     let wanted = |suite: &str| cases.iter().any(|case| case.suite == suite);
-    if on != On::Fuse {
+    if matches!(on, On::Reference(_)) {
         apt::ensure(REFERENCE)?;
     }
     if wanted("pjdfstest") {

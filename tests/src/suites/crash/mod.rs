@@ -8,10 +8,12 @@
 //!
 //! - [`model`]: what must be there.
 //! - [`workload`]: the writers.
+//! - [`storm`]: the same writers on a mount that outlives its servers, which they must not notice.
 
 mod model;
 #[cfg(test)]
 mod planted_tests;
+pub mod storm;
 mod workload;
 
 use std::io;

@@ -3,8 +3,11 @@
 //! What is tested: a filesystem that can be mounted, lose its server, be mounted again, and be checked.
 //!
 //! - [`ours`]: a pool served over FUSE.
+//! - [`module`]: a pool served as a device and mounted by the kernel module. Its file is an [`image`], as for `ours`.
 //! - [`reference`]: a filesystem of the kernel on a loop device, to test the suites themselves.
 
+mod image;
+mod module;
 mod ours;
 mod reference;
 mod shutdown;
@@ -46,6 +49,8 @@ pub trait Target: std::fmt::Debug {
 pub enum On {
     /// Ours, over FUSE.
     Fuse,
+    /// Ours, by the kernel module.
+    Module,
     /// A filesystem of the kernel.
     Reference(reference::Kind),
 }
@@ -55,6 +60,7 @@ impl On {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fuse => "fuse",
+            Self::Module => "module",
             Self::Reference(kind) => kind.name(),
         }
     }
@@ -63,6 +69,7 @@ impl On {
     pub fn make(self, settings: &Settings, directory: &Path, size: u64) -> Result<Box<dyn Target>> {
         Ok(match self {
             Self::Fuse => Box::new(ours::Pool::make(settings, directory, size)?),
+            Self::Module => Box::new(module::Pool::make(settings, directory, size)?),
             Self::Reference(kind) => Box::new(reference::Loop::make(kind, settings, directory, size)?),
         })
     }
@@ -74,10 +81,13 @@ impl FromStr for On {
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         match word {
             "fuse" => Ok(Self::Fuse),
+            "module" => Ok(Self::Module),
             "reference" | "ext4" => Ok(Self::Reference(reference::Kind::Ext4)),
             "xfs" => Ok(Self::Reference(reference::Kind::Xfs)),
             "btrfs" => Ok(Self::Reference(reference::Kind::Btrfs)),
-            _ => Err(format!("{word}: fuse, reference (which is ext4), ext4, xfs or btrfs")),
+            _ => Err(format!(
+                "{word}: fuse, module, reference (which is ext4), ext4, xfs or btrfs"
+            )),
         }
     }
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Writers on a mount that stays while its server is hurt: what they see of that, and whether their books are right.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::settle;
+use super::workload::Writer;
+
+/// Shorter calls are not remembered.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Writers, each with a directory and a book of its own.
+#[derive(Debug)]
+pub struct Load {
+    writers: Vec<Writer>,
+}
+
+/// What the writers saw for a while.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Calls that were answered.
+    pub answered: u64,
+    /// Calls that failed; a writer stops at its first.
+    pub failed: Vec<String>,
+    /// Begin and end of each slow call, failed ones too.
+    slow: Vec<(Instant, Instant)>,
+}
+
+impl Seen {
+    /// The longest call that was under way at this moment, or began soon after.
+    pub fn stall(&self, moment: Instant) -> Duration {
+        let spans = |(begin, end): &&(Instant, Instant)| *begin <= moment + SLOW && *end > moment;
+        let found = self.slow.iter().filter(spans).map(|(begin, end)| *end - *begin);
+        found.max().unwrap_or_default()
+    }
+
+    /// The longest call.
+    pub fn longest(&self) -> Duration {
+        let lengths = self.slow.iter().map(|(begin, end)| *end - *begin);
+        lengths.max().unwrap_or_default()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.failed.extend(other.failed);
+        self.slow.extend(other.slow);
+    }
+}
+
+impl Load {
+    /// Writers that begin with empty directories below `directory`; `scratch` is for their logs.
+    pub fn new(directory: &Path, scratch: &Path, writers: usize, seed: u64) -> Result<Self> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let writer = |number| {
+            let log = scratch.join(format!("writer-{number}.log"));
+            Writer::new(directory.join(format!("w{number}")), random.fork(), &log)
+        };
+        let writers = (0..writers).map(writer).collect::<Result<_, _>>();
+        Ok(Self {
+            writers: writers.context("preparing the writers")?,
+        })
+    }
+
+    /// Works for as long as `hurt` takes.
+    pub fn work(&mut self, hurt: impl FnOnce() -> Result<()>) -> Result<Seen> {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let working: Vec<_> = self
+                .writers
+                .iter_mut()
+                .map(|writer| scope.spawn(|| work(writer, &over)))
+                .collect();
+            let hurt = hurt();
+            over.store(true, Ordering::SeqCst);
+            let mut seen = Seen::default();
+            for writer in working {
+                match writer.join() {
+                    Ok(part) => seen.add(part),
+                    Err(_) => bail!("a writer panicked"),
+                }
+            }
+            hurt.map(|()| seen)
+        })
+    }
+
+    /// Compares what is there with the books. Of a call that failed nobody knows whether it was done; this finds out.
+    pub fn compare(&mut self) -> Result<()> {
+        for writer in &mut self.writers {
+            settle(writer).with_context(|| format!("below {}", writer.root.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn work(writer: &mut Writer, over: &AtomicBool) -> Seen {
+    let mut seen = Seen::default();
+    let before = writer.answered;
+    while !over.load(Ordering::SeqCst) {
+        let begin = Instant::now();
+        let result = writer.step();
+        let end = Instant::now();
+        if end - begin > SLOW {
+            seen.slow.push((begin, end));
+        }
+        if let Err(error) = result {
+            seen.failed.push(format!("{:?}: {error}", writer.pending));
+            break;
+        }
+    }
+    writer.close();
+    seen.answered = writer.answered - before;
+    seen
+}
