@@ -15,7 +15,7 @@ use lab::kernel::{self, Kernel, KernelId};
 use lab::vm::{Machine, Spec};
 use serde_json::json;
 
-use super::{bench_dsmil, bench_engine, bench_fuse, bench_ublk};
+use super::{bench_dsmil, bench_engine, bench_fs, bench_fuse, bench_ublk, bench_vector};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -25,7 +25,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///   cargo xtask bench ublk --kernel 7.x --only 'loop-disk' --only 'volume against loop' --seconds 3
 ///   cargo xtask bench dsmil --kernel 6.12 the DSMIL driver, here and in a machine
 ///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
+///   cargo xtask bench fs --only ext4      our kernel mount against ext4 on a loop device over ublk
 ///   cargo xtask bench fuse --pairs 5      our mount against those of bindfs, mergerfs, fuse2fs, ntfs-3g
+///   cargo xtask bench vector --pairs 5    recall and speed of the vector index and of other libraries
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -37,12 +39,15 @@ pub(crate) struct Arguments {
     /// Repetitions, or interleaved pairs
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
-    /// Of the block devices: rows whose name contains this; may be repeated. Default: all
+    /// Of the block devices: rows whose name contains this; of `fs`: filesystems; may be repeated. Default: all
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Of the block devices: how long each run loads its device
+    /// Of the block devices, and of direct I/O in `fs`: how long each run is
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
+    /// Of `fs`: how many files are made, found, renamed and removed
+    #[arg(long, default_value_t = 100_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=10_000_000))]
+    files: usize,
     /// This process is alone in its namespaces
     #[arg(long, hide = true)]
     inside: bool,
@@ -58,8 +63,12 @@ enum Suite {
     Dsmil,
     /// The engine against ext4 and btrfs, on this host, without a machine
     Engine,
+    /// Our filesystem, mounted by the kernel, against ext4, btrfs, xfs and its own FUSE front end
+    Fs,
     /// Our mount against other filesystems over FUSE, on this host, without a machine
     Fuse,
+    /// The vector index against other libraries, on real embeddings, on this host
+    Vector,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -67,8 +76,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Suite::Boot => "boot",
         Suite::Ublk => "ublk",
         Suite::Dsmil => "dsmil",
+        Suite::Fs => "fs",
         Suite::Engine => return bench_engine::run().map(|()| ExitCode::SUCCESS),
         Suite::Fuse if arguments.inside => return bench_fuse::run_inside(arguments.pairs),
+        Suite::Vector => return bench_vector::run(arguments.pairs).map(|()| ExitCode::SUCCESS),
         Suite::Fuse => return bench_fuse::run(arguments.pairs),
     };
     apt::ensure(apt::LAB)?;
@@ -87,6 +98,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                     pairs: arguments.pairs,
                     only: &arguments.only,
                     seconds: arguments.seconds,
+                },
+            )?,
+            Suite::Fs => bench_fs::run(
+                &kernel,
+                &bench_fs::Plan {
+                    rounds: arguments.pairs,
+                    files: arguments.files,
+                    seconds: arguments.seconds,
+                    only: &arguments.only,
                 },
             )?,
             Suite::Dsmil => bench_dsmil::run(&kernel, arguments.pairs)?,

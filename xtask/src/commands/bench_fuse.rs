@@ -9,11 +9,10 @@
 //!
 //! Everything runs in namespaces of its own, like a suite: nothing stays mounted.
 
+mod measure;
 mod peers;
-mod work;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -23,8 +22,7 @@ use lab::suites::target::On;
 use serde_json::json;
 
 use self::peers::Subject;
-use self::work::Figures;
-use super::bench::Spread;
+use super::bench_table::{Figures, Table};
 use super::suite::build_command_line;
 
 /// The name of ours, in the table.
@@ -63,7 +61,7 @@ pub(crate) fn run_inside(rounds: u32) -> Result<ExitCode> {
         }
         subjects.rotate_left(1);
     }
-    let table = Table::of(&measured)?;
+    let table = Table::of(OURS, &measured)?;
     println!("{}", table.markdown()?);
     let path = workspace::results().join("bench-fuse.json");
     std::fs::create_dir_all(workspace::results())?;
@@ -79,88 +77,8 @@ fn one(subject: &Subject) -> Result<Figures> {
     let mut mounted = subject.make()?;
     let mut figures = Figures::new();
     for threads in [1, 4] {
-        work::measure(&mut mounted, threads, &mut figures)?;
+        measure::measure(&mut mounted, threads, &mut figures)?;
     }
     mounted.end()?;
     Ok(figures)
-}
-
-/// Each measure, with the spread of each subject and the ratio of ours to it, taken round by round.
-struct Table {
-    rows: Vec<Row>,
-}
-
-struct Row {
-    measure: String,
-    unit: &'static str,
-    ours: Spread,
-    peers: Vec<(&'static str, Spread, Spread)>,
-}
-
-impl Table {
-    fn of(measured: &BTreeMap<&'static str, Vec<Figures>>) -> Result<Self> {
-        let ours = measured.get(OURS).context("ours was not measured")?;
-        let first = ours.first().context("no round was made")?;
-        let mut rows = Vec::new();
-        for (measure, unit, _) in first {
-            let of = |rounds: &[Figures]| -> Vec<f64> {
-                let found = rounds
-                    .iter()
-                    .map(|round| round.iter().find(|(name, _, _)| name == measure));
-                found
-                    .map(|figure| figure.map_or(f64::NAN, |(_, _, value)| *value))
-                    .collect()
-            };
-            let mine = of(ours);
-            let mut peers = Vec::new();
-            for (name, rounds) in measured.iter().filter(|(name, _)| **name != OURS) {
-                let other = of(rounds);
-                let ratios = mine.iter().zip(&other).map(|(one, other)| one / other).collect();
-                peers.push((*name, Spread::of(other)?, Spread::of(ratios)?));
-            }
-            rows.push(Row {
-                measure: measure.clone(),
-                unit,
-                ours: Spread::of(mine)?,
-                peers,
-            });
-        }
-        Ok(Self { rows })
-    }
-
-    /// Larger is better everywhere; a ratio above 1 is in our favour.
-    fn markdown(&self) -> Result<String> {
-        let mut text = format!("| measure | {OURS}: median (range) |");
-        let names: Vec<_> = self
-            .rows
-            .first()
-            .map(|row| row.peers.iter().map(|(name, _, _)| *name))
-            .into_iter()
-            .flatten()
-            .collect();
-        for name in &names {
-            write!(text, " {name}: median, ratio |")?;
-        }
-        write!(text, "\n|---|---|{}", "---|".repeat(names.len()))?;
-        for row in &self.rows {
-            write!(text, "\n| {}, {} | {} |", row.measure, row.unit, row.ours)?;
-            for (_, spread, ratio) in &row.peers {
-                write!(text, " {}, ×{ratio} |", spread.short())?;
-            }
-        }
-        text.push('\n');
-        Ok(text)
-    }
-
-    fn json(&self) -> Vec<serde_json::Value> {
-        let row = |row: &Row| {
-            let peers: Vec<_> = row
-                .peers
-                .iter()
-                .map(|(name, spread, ratio)| json!({ "name": name, "value": spread.json(), "ratio": ratio.json() }))
-                .collect();
-            json!({ "measure": row.measure, "unit": row.unit, "ours": row.ours.json(), "peers": peers })
-        };
-        self.rows.iter().map(row).collect()
-    }
 }

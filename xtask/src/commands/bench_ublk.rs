@@ -20,6 +20,7 @@ use lab::kernel::{Kernel, modules};
 use lab::vm::{Disk, Machine, Spec};
 use serde_json::json;
 
+pub(super) use self::contenders::rublk;
 use self::contenders::{Programs, Serving};
 use self::rows::{Backing, Comparison, Work};
 use super::bench::Spread;

@@ -27,13 +27,31 @@ const VOLUME: &[&str] = &[
     "vexfs-ublk mkfs pool.img --size 512MiB",
     "vexfs-ublk volume create pool.img disk --size 256MiB",
     "vexfs-ublk add pool.img --volume disk",
-    "mkfs.ext4 -q /dev/ublkb0 && mount /dev/ublkb0 /mnt",
-    "cp -r /usr/share/doc/util-linux /mnt && sync",
+    "mkfs.ext4 -q /dev/ublkb0; mount /dev/ublkb0 /mnt",
+    "cp -r /usr/share/doc/util-linux /mnt; sync",
     "pkill -KILL vexfs-ublkd; vexfs-ublk list",
     "vexfs-ublk recover",
-    "diff -r /usr/share/doc/util-linux /mnt/util-linux && echo every file is there",
-    "umount /mnt && fsck.ext4 -fn /dev/ublkb0",
+    "diff -r /usr/share/doc/util-linux /mnt/util-linux; echo every file is there",
+    "umount /mnt; fsck.ext4 -fn /dev/ublkb0",
     "vexfs-ublk del /dev/ublkb0",
+    "vexfs-ublk check pool.img",
+];
+
+/// What the filesystem of the pool goes through.
+const FILESYSTEM: &[&str] = &[
+    "vexfs-ublk mount -v pool.img /mnt; findmnt -o SOURCE,FSTYPE,OPTIONS /mnt",
+    "cp -r /usr/share/doc/util-linux /mnt; ls /mnt",
+    "vexfs-ublk space create /mnt docs --dimensions 384; vexfs-ublk embed /mnt/util-linux --space docs",
+    "vexfs-ublk search /mnt --space docs 'hardware clock' -k 3",
+    "(i=0; while [ ! -e enough ] && echo $i >>/mnt/lines; do i=$((i+1)); done; echo $i >written) & sleep 1",
+    "pkill -KILL vexfs-ublkd; vexfs-ublk recover; sleep 1; touch enough; wait",
+    "echo $(cat written) lines were written, $(wc -l </mnt/lines) are there; [ $(cat written) = $(wc -l </mnt/lines) ]",
+    "mount -o remount,timeout=1000 /mnt; tail -n 1 /mnt/lines; pkill -STOP vexfs-ublkd",
+    "if mkdir /mnt/new; then exit 1; fi; cat /sys/fs/vexfs/ublkb0/health; tail -n 1 /mnt/lines",
+    "pkill -CONT vexfs-ublkd; until grep HEALTHY /sys/fs/vexfs/ublkb0/health; do sleep 0.1; done; ls /mnt",
+    "diff -r /usr/share/doc/util-linux /mnt/util-linux; echo every file is there",
+    "vexfs-ublk search /mnt --space docs 'hardware clock' -k 1",
+    "vexfs-ublk umount -v /mnt",
     "vexfs-ublk check pool.img",
 ];
 
@@ -92,13 +110,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     heading("a file of a pool as a disk: ext4 on it, the server killed, another one goes on");
     let path = command_line.parent().unwrap_or(Path::new("/")).display();
-    // One script: a daemon ends with the job that started it.
-    let lines: Vec<_> = VOLUME.iter().map(|line| format!("echo '$ {line}'\n{line}")).collect();
-    let output = machine.succeed(
-        &format!("PATH={path}:$PATH; cd /root; set -e\n{}", lines.join("\n")),
-        LIMIT,
-    )?;
-    output.lines().for_each(|line| println!("  {line}"));
+    play(&mut machine, &path, VOLUME)?;
+
+    heading(
+        "the pool itself, mounted by vexfs.ko: files found by what is in them; its server killed under an application, then stopped",
+    );
+    play(&mut machine, &path, FILESYSTEM)?;
 
     heading("the null target: what the transport itself can do");
     let job = serve(&mut machine, &server, &built, &["--target", "null"])?;
@@ -124,6 +141,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     machine.shut_down()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs lines as one script, because a daemon ends with the job that started it; each is shown with its output, and the first
+/// command that fails ends it: so none stands before `&&`.
+fn play(machine: &mut Machine, path: &std::path::Display<'_>, lines: &[&str]) -> Result<()> {
+    let lines: Vec<_> = lines.iter().map(|line| format!("echo '$ {line}'\n{line}")).collect();
+    let script = format!("exec 2>&1; PATH={path}:$PATH; cd /root; set -e\n{}", lines.join("\n"));
+    let output = machine.succeed(&script, LIMIT)?;
+    output.lines().for_each(|line| println!("  {line}"));
+    Ok(())
 }
 
 /// Builds the server, optimised, and says where it is.

@@ -86,6 +86,17 @@ impl Stage<'_> {
         self.show("vexfs-ublk mount pool mnt && sha256sum -c sums && cat mnt/letters/two")?;
         self.show("tail -n 1 mnt/letters/list answered; [ $(tail -n 1 mnt/letters/list) -ge $(tail -n 1 answered) ]")?;
 
+        heading(
+            "files that are found by what is in them: each gets a vector of its text, committed like any other byte",
+        );
+        let texts = workspace::root().join("docs");
+        self.show(&format!("cp -r {} mnt/library", texts.display()))?;
+        self.show("vexfs-ublk space create mnt library --dimensions 384")?;
+        self.show("vexfs-ublk embed mnt/library --space library && vexfs-ublk embed mnt/library --space library")?;
+        self.show("vexfs-ublk search mnt --space library 'what happens to the journal after power loss' -k 3")?;
+        self.show("getfattr -m vexfs mnt/library/FORMAT.md && rm mnt/library/FORMAT.md")?;
+        self.show("vexfs-ublk search mnt --space library 'what happens to the journal after power loss' -k 3")?;
+
         heading("unmounted, and every block of it checked");
         self.show("vexfs-ublk umount -v mnt && vexfs-ublk check --scrub pool")
     }

@@ -5,8 +5,11 @@
 pub(crate) mod bench;
 pub(crate) mod bench_dsmil;
 pub(crate) mod bench_engine;
+mod bench_fs;
 pub(crate) mod bench_fuse;
+mod bench_table;
 mod bench_ublk;
+pub(crate) mod bench_vector;
 pub(crate) mod deb;
 pub(crate) mod demo;
 mod demo_fuse;

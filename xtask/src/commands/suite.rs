@@ -77,6 +77,7 @@ pub(crate) fn run_all(cases: &[Case], choice: &Choice, reporter: &mut Reporter) 
         on: choice.on,
         program: build_command_line(false)?,
         full: choice.full,
+        share: 1,
         seed,
     };
     for case in cases {
@@ -112,6 +113,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     stress: bool,
     #[arg(long)]
+    share: u32,
+    #[arg(long)]
     seed: u64,
     #[arg(long)]
     scratch: PathBuf,
@@ -123,6 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         on: arguments.on,
         program: arguments.program.clone(),
         full: arguments.stress,
+        share: arguments.share,
         seed: arguments.seed,
         scratch: arguments.scratch.clone(),
     };

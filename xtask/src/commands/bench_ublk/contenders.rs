@@ -43,7 +43,7 @@ impl Programs {
 }
 
 /// Builds the peer once, into the cache.
-fn rublk() -> Result<String> {
+pub(crate) fn rublk() -> Result<String> {
     let tool = cache::entry(&format!("tools/rublk-{RUBLK}"), |directory| {
         cargo()
             .args(["install", "--locked", "--version", RUBLK, "rublk", "--root"])
