@@ -166,3 +166,32 @@ impl Settings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What packages install, as `text` makes it.
+    fn shipped(text: impl Fn(&str) -> String) -> Settings {
+        let shipped = include_str!("../../systemd/dsmild.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dsmild.toml");
+        std::fs::write(&path, text(shipped)).unwrap();
+        let arguments = ["dsmild".as_ref(), "--config".as_ref(), path.as_os_str()];
+        Settings::load(Arguments::parse_from(arguments)).unwrap()
+    }
+
+    #[test]
+    fn the_file_of_the_packages_shows_the_defaults() {
+        let shown = |text: &str| {
+            // A setting follows its # at once, a sentence after a space.
+            let lines = text.lines().map(|line| match line.strip_prefix('#') {
+                Some(setting) if !setting.starts_with(' ') => setting,
+                _ => line,
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let (shown, unset) = (shipped(shown), shipped(str::to_owned));
+        assert_eq!(format!("{shown:?}"), format!("{unset:?}"));
+    }
+}

@@ -42,10 +42,11 @@ pub struct Uio {
 }
 
 impl Uio {
-    /// Opens a device; one at a time may have it open.
+    /// Opens a device, whose path may be a link; one at a time may have it open.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: &'static str| move |error: io::Error| Error::system(what, path, &error);
-        let node = path.file_name().unwrap_or_default();
+        let device = path.canonicalize().map_err(failed("looking for"))?;
+        let node = device.file_name().unwrap_or_default();
         let class = Path::new("/sys/class/uio").join(node);
         let name = read(&class.join("name")).map_err(failed("looking up the UIO device"))?;
         if !NAMES.contains(&name.as_str()) {
@@ -62,7 +63,7 @@ impl Uio {
                 path.display()
             )));
         }
-        let device = File::options().read(true).write(true).open(path);
+        let device = File::options().read(true).write(true).open(&device);
         let device = device.map_err(failed("opening"))?;
         let doorbell = if class.join("maps/map1").exists() {
             // UIO takes the page offset for the number of the map.

@@ -39,6 +39,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_statx,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
+    libc::SYS_readlinkat,
     libc::SYS_lseek,
     libc::SYS_ioctl,
     // memory, the device's chunks among it
@@ -69,7 +70,7 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// Calls that newer processors do not have.
 #[cfg(target_arch = "x86_64")]
-const ALSO_ALLOWED: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_epoll_wait];
+const ALSO_ALLOWED: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_epoll_wait, libc::SYS_readlink];
 #[cfg(not(target_arch = "x86_64"))]
 const ALSO_ALLOWED: &[libc::c_long] = &[];
 
