@@ -17,6 +17,7 @@
 #include <linux/xattr.h>
 
 #include "change.h"
+#include "listing.h"
 #include "post.h"
 
 /* Flags that a new file takes from its directory. */
@@ -233,7 +234,7 @@ static int vexfs_birth_tell(struct vexfs_birth *birth, struct inode *dir,
 		return err;
 	vexfs_i(inode)->created = true;
 	if (S_ISDIR(inode->i_mode) && named)
-		vexfs_i(inode)->complete = vexfs_i(inode)->trust + 1ULL;
+		vexfs_dir_born(inode);
 	set_cached_acl(inode, ACL_TYPE_ACCESS, birth->acl);
 	if (S_ISDIR(inode->i_mode))
 		set_cached_acl(inode, ACL_TYPE_DEFAULT, birth->default_acl);
@@ -262,6 +263,7 @@ int vexfs_make(struct mnt_idmap *idmap, struct inode *dir,
 	err = vexfs_birth_tell(&birth, dir, &dentry->d_name, true, target);
 	if (err) {
 		vexfs_birth_fail(&birth);
+		vexfs_dir_doubt(dir);
 	} else {
 		dentry->d_time = READ_ONCE(vexfs_mount(dir->i_sb)->trust);
 		d_instantiate_new(dentry, birth.inode);

@@ -21,6 +21,8 @@ static void vexfs_inode_once(void *object)
 	inode_init_once(&vi->vfs_inode);
 	mutex_init(&vi->attr_lock);
 	spin_lock_init(&vi->lock);
+	spin_lock_init(&vi->fill_lock);
+	atomic64_set(&vi->lost, 0);
 	INIT_LIST_HEAD(&vi->ioends);
 }
 
@@ -51,6 +53,8 @@ struct inode *vexfs_alloc_inode(struct super_block *sb)
 	vi->created = false;
 	vi->window = false;
 	vi->complete = 0;
+	vi->filled = 0;
+	atomic_set(&vi->asked, 0);
 	vi->told = 0;
 	vi->trust = 0;
 	vi->data_base = 0;

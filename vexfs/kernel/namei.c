@@ -12,6 +12,7 @@
 #include <linux/namei.h>
 
 #include "change.h"
+#include "listing.h"
 #include "post.h"
 
 /* The inode of a name; NULL if there is none. */
@@ -44,23 +45,17 @@ struct inode *vexfs_find(struct inode *dir, const struct qstr *name,
 	return vexfs_iget(dir->i_sb, &attr, *stamp);
 }
 
-/* Whether the cache has every name of a directory. */
-static bool vexfs_dir_complete(const struct inode *dir)
-{
-	return READ_ONCE(vexfs_i(dir)->complete) ==
-	       READ_ONCE(vexfs_mount(dir->i_sb)->trust) + 1ULL;
-}
-
 static struct dentry *vexfs_lookup(struct inode *dir, struct dentry *dentry,
 				   unsigned int flags)
 {
 	struct vexfs_stamp stamp = vexfs_stamp(vexfs_mount(dir->i_sb));
+	bool complete = vexfs_dir_complete(dir);
 	struct inode *inode = NULL;
 	struct dentry *alias;
 
 	if (dentry->d_name.len > VEXFS_NAME_BYTES)
 		return ERR_PTR(-ENAMETOOLONG);
-	if (!vexfs_dir_complete(dir))
+	if (!complete)
 		inode = vexfs_find(dir, &dentry->d_name, &stamp);
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
@@ -68,6 +63,9 @@ static struct dentry *vexfs_lookup(struct inode *dir, struct dentry *dentry,
 	if (IS_ERR(alias))
 		return alias;
 	(alias ? alias : dentry)->d_time = stamp.trust;
+	/* With an alias, the dentry is in lookup still. */
+	if (!complete && !alias)
+		vexfs_fill_ahead(dentry->d_parent);
 	return alias;
 }
 
@@ -99,13 +97,12 @@ static int COMPAT_D_REVALIDATE(vexfs_d_revalidate, dentry, flags)
 	return valid;
 }
 
-/* A name leaves the cache: the directory is not complete any more. */
 static void vexfs_d_prune(struct dentry *dentry)
 {
 	if (IS_ROOT(dentry) || d_unhashed(dentry) || d_is_negative(dentry))
 		return;
 	/* The parent is kept by its child. */
-	WRITE_ONCE(vexfs_i(d_inode(dentry->d_parent))->complete, 0);
+	vexfs_dir_doubt(d_inode(dentry->d_parent));
 }
 
 const struct dentry_operations vexfs_dentry_operations = {
@@ -208,8 +205,10 @@ static int vexfs_link(struct dentry *old, struct inode *dir,
 	vexfs_change_want(change, dir);
 	err = vexfs_change_apply(change);
 	vexfs_change_put(change);
-	if (err)
+	if (err) {
+		vexfs_dir_doubt(dir);
 		return err;
+	}
 	ihold(inode);
 	dentry->d_time = READ_ONCE(m->trust);
 	d_instantiate(dentry, inode);

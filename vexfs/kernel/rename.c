@@ -68,8 +68,6 @@ int vexfs_rename(struct mnt_idmap *idmap, struct inode *old_dir,
 		err = vexfs_grant_ino(m, &op.whiteout);
 		if (err)
 			return err;
-		/* No dentry is made for the file that stays under the old name. */
-		WRITE_ONCE(vexfs_i(old_dir)->complete, 0);
 	}
 
 	change = vexfs_change_new(m, 64 + op.name->len + op.new_name->len);
@@ -92,6 +90,11 @@ int vexfs_rename(struct mnt_idmap *idmap, struct inode *old_dir,
 	if (!err && target && S_ISDIR(target->i_mode) &&
 	    !(flags & RENAME_EXCHANGE))
 		clear_nlink(target);
+	/* No dentry is made for the file that stays under the old name. */
+	if (err || (flags & RENAME_WHITEOUT)) {
+		vexfs_dir_doubt(old_dir);
+		vexfs_dir_doubt(new_dir);
+	}
 	if (!err) {
 		old_dentry->d_time = READ_ONCE(m->trust);
 		new_dentry->d_time = READ_ONCE(m->trust);

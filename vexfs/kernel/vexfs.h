@@ -203,7 +203,17 @@ struct vexfs_inode {
 	u16 hints;			/* VEXFS_HINT_* */
 	bool created;			/* the server knows of it */
 	bool window;			/* a MAP was made */
-	u64 complete;			/* trust + 1 in which the cache has all names */
+
+	/* Directories: what the cache has of their names; see fill.c. */
+	atomic64_t lost;		/* names that left the cache */
+	atomic_t asked;			/* names that were asked for by calls */
+	u64 complete;			/* trust + 1 in which it has them all */
+	u64 complete_lost;		/* as long as no more were lost than then */
+	spinlock_t fill_lock;		/* what follows, and writing complete */
+	u64 filled;			/* position up to which it has them, or 0 */
+	u64 filled_lost;
+	unsigned int filled_trust;
+
 	u64 told;			/* the server has it when this is applied */
 	unsigned int trust;		/* attributes are of this trust */
 

@@ -219,10 +219,16 @@ impl Call<'_> {
             answer::push_entry(&mut found, entry, attributes);
             count += 1;
         }
-        let end = entries.is_empty();
-        if count == 0 && !end {
+        if count == 0 && !entries.is_empty() {
             return Err(Errno::Range.into());
         }
+        // A piece that has room left over may have stopped at damage: that is told by the next one.
+        let fits = count as usize == entries.len();
+        let end = fits
+            && entries.last().is_none_or(|last| {
+                let behind = self.server.fs.see_directory(directory, last.entry.next, 1, false);
+                behind.is_ok_and(|more| more.is_empty())
+            });
         found.flags = if end { 0 } else { wire::REPLY_PARTIAL };
         let listing = wire::Listing {
             count: count.into(),

@@ -3,6 +3,7 @@
 //! The kernel module `vexfs` and pools on block devices, inside lab machines.
 
 mod interfaces;
+mod listed;
 mod mounted;
 mod pool;
 mod posted;
