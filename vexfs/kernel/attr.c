@@ -10,6 +10,7 @@
 #include <linux/stat.h>
 
 #include "change.h"
+#include "credits.h"
 
 /* Flags that chattr shows, sets and clears. The pool has others besides. */
 #define SETTABLE	(FS_COMPR_FL | FS_IMMUTABLE_FL | FS_APPEND_FL |	\
@@ -104,6 +105,7 @@ static int vexfs_resize_cache(struct inode *inode, loff_t size)
 	if (err)
 		return err;
 	truncate_setsize(inode, size);
+	vexfs_delay_dropped_from(inode, size);
 	spin_lock_irqsave(&vi->lock, irq);
 	vi->arrived = min_t(u64, vi->arrived, size);
 	spin_unlock_irqrestore(&vi->lock, irq);

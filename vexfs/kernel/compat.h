@@ -141,16 +141,18 @@ const struct iomap_ops _name = {					\
 #endif
 
 /*
- * @_map: int (struct inode *, loff_t offset, struct iomap *)
+ * @_map: int (struct inode *, loff_t offset, unsigned int length,
+ *	       struct iomap *)
  * @_prepare: void (struct iomap_ioend *), before it is submitted
+ * @_drop: void (const struct iomap_ioend *), if it is not
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-#define COMPAT_WRITEBACK_OPS(_name, _map, _prepare)			\
+#define COMPAT_WRITEBACK_OPS(_name, _map, _prepare, _drop)		\
 static ssize_t _name##_range(struct iomap_writepage_ctx *wpc,		\
 			     struct folio *folio, u64 pos,		\
 			     unsigned int len, u64 end_pos)		\
 {									\
-	int err = _map(wpc->inode, pos, &wpc->iomap);			\
+	int err = _map(wpc->inode, pos, len, &wpc->iomap);		\
 									\
 	if (err)							\
 		return err;						\
@@ -161,6 +163,8 @@ static int _name##_submit(struct iomap_writepage_ctx *wpc, int error)	\
 {									\
 	if (!error)							\
 		_prepare(wpc->wb_ctx);					\
+	else								\
+		_drop(wpc->wb_ctx);					\
 	return iomap_ioend_writeback_submit(wpc, error);		\
 }									\
 									\
@@ -169,18 +173,20 @@ static const struct iomap_writeback_ops _name = {			\
 	.writeback_submit	= _name##_submit,			\
 }
 #else
-#define COMPAT_WRITEBACK_OPS(_name, _map, _prepare)			\
+#define COMPAT_WRITEBACK_OPS(_name, _map, _prepare, _drop)		\
 static int _name##_map(struct iomap_writepage_ctx *wpc,			\
 		       struct inode *inode, loff_t offset,		\
 		       unsigned int len)				\
 {									\
-	return _map(inode, offset, &wpc->iomap);			\
+	return _map(inode, offset, len, &wpc->iomap);			\
 }									\
 									\
 static int _name##_prepare(struct iomap_ioend *ioend, int status)	\
 {									\
 	if (!status)							\
 		_prepare(ioend);					\
+	else								\
+		_drop(ioend);						\
 	return status;							\
 }									\
 									\
@@ -250,12 +256,23 @@ static inline void compat_iomap_readahead(struct readahead_control *rac,
 #endif
 }
 
+/* 6.17 made what is asked with a page locked an argument of each write. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+typedef struct iomap_write_ops compat_write_ops_t;
+#define compat_iomap_set_write_ops(iomap, write_ops) ((void)(write_ops))
+#else
+typedef struct iomap_folio_ops compat_write_ops_t;
+#define compat_iomap_set_write_ops(iomap, write_ops) \
+	((iomap)->folio_ops = (write_ops))
+#endif
+
 static inline ssize_t
 compat_iomap_buffered_write(struct kiocb *iocb, struct iov_iter *from,
-			    const struct iomap_ops *ops)
+			    const struct iomap_ops *ops,
+			    const compat_write_ops_t *write_ops)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return iomap_file_buffered_write(iocb, from, ops, NULL, NULL);
+	return iomap_file_buffered_write(iocb, from, ops, write_ops, NULL);
 #else
 	return iomap_file_buffered_write(iocb, from, ops, NULL);
 #endif
@@ -263,10 +280,11 @@ compat_iomap_buffered_write(struct kiocb *iocb, struct iov_iter *from,
 
 static inline int compat_iomap_truncate_page(struct inode *inode, loff_t pos,
 					     bool *did_zero,
-					     const struct iomap_ops *ops)
+					     const struct iomap_ops *ops,
+					     const compat_write_ops_t *write_ops)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return iomap_truncate_page(inode, pos, did_zero, ops, NULL, NULL);
+	return iomap_truncate_page(inode, pos, did_zero, ops, write_ops, NULL);
 #else
 	return iomap_truncate_page(inode, pos, did_zero, ops);
 #endif
@@ -274,10 +292,11 @@ static inline int compat_iomap_truncate_page(struct inode *inode, loff_t pos,
 
 static inline int compat_iomap_zero_range(struct inode *inode, loff_t pos,
 					  loff_t length,
-					  const struct iomap_ops *ops)
+					  const struct iomap_ops *ops,
+					  const compat_write_ops_t *write_ops)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return iomap_zero_range(inode, pos, length, NULL, ops, NULL, NULL);
+	return iomap_zero_range(inode, pos, length, NULL, ops, write_ops, NULL);
 #else
 	return iomap_zero_range(inode, pos, length, NULL, ops);
 #endif

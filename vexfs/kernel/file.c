@@ -119,19 +119,41 @@ retry:
 	return ret;
 }
 
+/*
+ * The pool seems full. Blocks that are overwritten are free when the new ones
+ * are durable, so what is dirty may need less room than is kept for it.
+ */
+static void vexfs_make_room(struct super_block *sb)
+{
+	/* Not while it is unmounted. */
+	if (!down_read_trylock(&sb->s_umount))
+		return;
+	sync_inodes_sb(sb);
+	up_read(&sb->s_umount);
+	vexfs_flush(vexfs_mount(sb));
+}
+
 static ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
+	bool made_room = false;
 	ssize_t ret;
 
+retry:
 	ret = vexfs_lock(iocb, inode, false);
 	if (ret)
 		return ret;
 	ret = vexfs_write_checks(iocb, from);
 	if (ret > 0)
 		ret = compat_iomap_buffered_write(iocb, from,
-						  &vexfs_iomap_ops);
+						  &vexfs_iomap_ops,
+						  &vexfs_write_ops);
 	inode_unlock(inode);
+	if (ret == -ENOSPC && !made_room) {
+		made_room = true;
+		vexfs_make_room(inode->i_sb);
+		goto retry;
+	}
 	return ret;
 }
 

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Numbers for new inodes: the server grants ranges, the module takes from one
- * at a time. A number is never granted twice, so one that was taken and not
- * used is lost, which is harmless.
+ * Asking for grants: numbers for new inodes, operations that may be posted,
+ * blocks that may become dirty.
+ *
+ * Of numbers the server grants ranges, and the module takes from one at a time.
+ * A number is never granted twice, so one that was taken and not used is lost,
+ * which is harmless.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "call.h"
+#include "credits.h"
 
 /* Numbers asked for at once: at 100,000 files a second ten calls a second. */
 #define GRANT_INODES	10000
@@ -69,19 +73,24 @@ static bool vexfs_grant_take(struct vexfs_mount *m, u64 *ino)
 }
 
 /* The header of the answer tells what is granted in all. */
-static int vexfs_grant_ask(struct vexfs_mount *m, u32 inodes, u64 operations)
+static int vexfs_grant_ask(struct vexfs_mount *m, u32 inodes, u64 operations,
+			   u64 blocks, bool ordered)
 {
 	struct vexfs_grant *grant;
 	struct vexfs_call *call;
+	u64 granted, spent;
 	int err;
 
 	call = vexfs_call_new(m, VEXFS_GRANT, sizeof(*grant), 0);
 	if (IS_ERR(call))
 		return PTR_ERR(call);
-	call->apart = true;
+	call->apart = !ordered;
 	grant = call->payload;
 	grant->inodes = to32(inodes);
 	grant->meta_credits = to64(operations);
+	grant->credits = to64(blocks);
+	vexfs_credits_tell(m, &granted, &spent);
+	grant->spent = to64(spent);
 	call->length = sizeof(*grant);
 	err = vexfs_call(call);
 	vexfs_call_put(call);
@@ -90,7 +99,12 @@ static int vexfs_grant_ask(struct vexfs_mount *m, u32 inodes, u64 operations)
 
 int vexfs_grant_operations(struct vexfs_mount *m, u64 count)
 {
-	return vexfs_grant_ask(m, 0, count);
+	return vexfs_grant_ask(m, 0, count, 0, false);
+}
+
+int vexfs_grant_blocks(struct vexfs_mount *m, u64 count, bool ordered)
+{
+	return vexfs_grant_ask(m, 0, 0, count, ordered);
 }
 
 int vexfs_grant_ino(struct vexfs_mount *m, u64 *ino)
@@ -102,7 +116,7 @@ int vexfs_grant_ino(struct vexfs_mount *m, u64 *ino)
 	mutex_lock(&m->grant_lock);
 	err = vexfs_grant_take(m, ino) ? 0 : -EAGAIN;
 	if (err) {
-		err = vexfs_grant_ask(m, GRANT_INODES, 0);
+		err = vexfs_grant_ask(m, GRANT_INODES, 0, 0, false);
 		if (!err && !vexfs_grant_take(m, ino)) {
 			vexfs_err(m, "the server granted no inode numbers\n");
 			err = -EIO;

@@ -10,7 +10,7 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 
-#include "vexfs.h"
+#include "credits.h"
 
 static struct kmem_cache *vexfs_inode_cache;
 
@@ -24,6 +24,8 @@ static void vexfs_inode_once(void *object)
 	spin_lock_init(&vi->fill_lock);
 	atomic64_set(&vi->lost, 0);
 	INIT_LIST_HEAD(&vi->ioends);
+	xa_init(&vi->delayed);
+	vi->delayed_seq = 0;
 }
 
 int vexfs_inode_cache_create(void)
@@ -85,6 +87,7 @@ void vexfs_evict_inode(struct inode *inode)
 		vexfs_warn(m, "inode %llu: bytes that were not written back are lost\n",
 			   vexfs_ino(inode));
 	truncate_inode_pages_final(&inode->i_data);
+	vexfs_delay_dropped_from(inode, 0);
 	/* It may just be leaving after it ended the last writeback. */
 	cancel_work_sync(&vi->ioend_work);
 	clear_inode(inode);

@@ -23,6 +23,7 @@
 #include <linux/writeback.h>
 
 #include "call.h"
+#include "credits.h"
 #include "post.h"
 
 /* Asks for a window of a file that is longer than the one it was given. */
@@ -120,6 +121,33 @@ int vexfs_inode_told(struct inode *inode, bool nowait)
 	return nowait ? -EAGAIN : vexfs_posts_wait(m, told, false);
 }
 
+/* What was mapped becomes dirty: as much of it as there is room for. */
+static int vexfs_delay_mapped(struct inode *inode, unsigned int flags, u64 seq,
+			      struct iomap *iomap)
+{
+	s64 blocks = vexfs_delay(inode, iomap->offset >> VEXFS_ABI_BLOCK_BITS,
+				 iomap->length >> VEXFS_ABI_BLOCK_BITS,
+				 flags & IOMAP_NOWAIT);
+
+	if (blocks < 0)
+		return blocks;
+	iomap->length = blocks << VEXFS_ABI_BLOCK_BITS;
+	iomap->validity_cookie = seq;
+	compat_iomap_set_write_ops(iomap, &vexfs_write_ops);
+	return 0;
+}
+
+/* With the page locked: whether what was marked still is. */
+static bool vexfs_iomap_valid(struct inode *inode, const struct iomap *iomap)
+{
+	return iomap->validity_cookie ==
+	       READ_ONCE(vexfs_i(inode)->delayed_seq);
+}
+
+const compat_write_ops_t vexfs_write_ops = {
+	.iomap_valid	= vexfs_iomap_valid,
+};
+
 static int vexfs_iomap_begin(struct inode *inode, loff_t offset, loff_t length,
 			     unsigned int flags, struct iomap *iomap,
 			     struct iomap *srcmap)
@@ -127,6 +155,8 @@ static int vexfs_iomap_begin(struct inode *inode, loff_t offset, loff_t length,
 	struct vexfs_mount *m = vexfs_mount(inode->i_sb);
 	struct vexfs_inode *vi = vexfs_i(inode);
 	u64 shown = READ_ONCE(vi->disk_size);
+	bool direct = flags & IOMAP_DIRECT;
+	u64 seq = READ_ONCE(vi->delayed_seq);
 	int err;
 
 	if (!vexfs_healthy(m))
@@ -142,25 +172,29 @@ static int vexfs_iomap_begin(struct inode *inode, loff_t offset, loff_t length,
 		shown = READ_ONCE(vi->disk_size);
 	}
 	/* A buffered write concerns the server later, as writeback. */
-	if ((flags & IOMAP_DIRECT) || !(flags & IOMAP_WRITE)) {
+	if (direct || !(flags & IOMAP_WRITE)) {
 		err = vexfs_inode_told(inode, flags & IOMAP_NOWAIT);
 		if (err)
 			return err;
 	}
 	err = vexfs_map_window(inode, offset, length, flags & IOMAP_NOWAIT,
 			       iomap);
-	if (err || (flags & IOMAP_WRITE))
+	if (err)
 		return err;
+	if (flags & IOMAP_WRITE)
+		return direct ? 0 : vexfs_delay_mapped(inode, flags, seq, iomap);
 	/* Beyond the server's end there are zeros; it need not be asked. */
 	shown = round_up(shown, VEXFS_ABI_BLOCK);
 	if (iomap->offset >= shown) {
 		iomap->type = IOMAP_HOLE;
 		iomap->addr = IOMAP_NULL_ADDR;
-	} else {
-		iomap->length = min(iomap->length, shown - iomap->offset);
-		atomic64_add(min_t(u64, length, iomap->length),
-			     &m->counters.read_bytes);
+		return 0;
 	}
+	iomap->length = min(iomap->length, shown - iomap->offset);
+	if (flags & IOMAP_ZERO)
+		return vexfs_delay_mapped(inode, flags, seq, iomap);
+	atomic64_add(min_t(u64, length, iomap->length),
+		     &m->counters.read_bytes);
 	return 0;
 }
 
@@ -253,7 +287,7 @@ int vexfs_zero_tail(struct inode *inode, loff_t size)
 	if (!(size & (VEXFS_ABI_BLOCK - 1)))
 		return 0;
 	err = compat_iomap_truncate_page(inode, size, &zeroed,
-					 &vexfs_iomap_ops);
+					 &vexfs_iomap_ops, &vexfs_write_ops);
 	if (!err && zeroed)
 		err = vexfs_settle(inode, size, size);
 	return err;

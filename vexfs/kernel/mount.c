@@ -9,6 +9,7 @@
 #include <linux/blkdev.h>
 #include <linux/slab.h>
 
+#include "credits.h"
 #include "exchange.h"
 #include "post.h"
 #include "wire.h"
@@ -84,6 +85,7 @@ struct vexfs_mount *vexfs_mount_new(struct super_block *sb,
 	vexfs_release_init(m);
 	vexfs_writes_init(m);
 	vexfs_posts_init(m);
+	vexfs_credits_init(m);
 	spin_lock(&vexfs_all_lock);
 	list_add(&m->all, &vexfs_all);
 	spin_unlock(&vexfs_all_lock);
@@ -177,6 +179,7 @@ void vexfs_mount_stop(struct vexfs_mount *m)
 	vexfs_session_end(m);
 	vexfs_health_end(m);
 	cancel_delayed_work_sync(&m->health_work);
+	vexfs_credits_stop(m);
 	vexfs_posts_stop(m);
 	vexfs_writes_stop(m);
 	destroy_workqueue(m->wq);

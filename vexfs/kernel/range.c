@@ -105,7 +105,8 @@ static int vexfs_zero_part(struct inode *inode, loff_t from, loff_t to)
 {
 	to = min(to, i_size_read(inode));
 	return from < to ? compat_iomap_zero_range(inode, from, to - from,
-						   &vexfs_iomap_ops) : 0;
+						   &vexfs_iomap_ops,
+						   &vexfs_write_ops) : 0;
 }
 
 /* Whole blocks become holes; what of the range is in other blocks, zeros. */

@@ -8,6 +8,7 @@
 #include <linux/random.h>
 
 #include "call.h"
+#include "credits.h"
 #include "post.h"
 
 /* Features of the language this module knows. None have been defined yet. */
@@ -59,6 +60,7 @@ int vexfs_session_begin(struct vexfs_mount *m, bool read_only,
 
 	vexfs_grant_reset(m);
 	vexfs_posts_reset(m);
+	vexfs_credits_reset(m);
 	err = vexfs_call(call);
 	if (!err) {
 		err = vexfs_welcome(call, root, &session, &server_read_only);
@@ -82,8 +84,8 @@ int vexfs_session_resume(struct vexfs_mount *m)
 {
 	struct vexfs_resume *resume;
 	struct vexfs_call *call;
+	u64 session, granted, spent;
 	bool read_only;
-	u64 session;
 	int err;
 
 	call = vexfs_call_new(m, VEXFS_RESUME, sizeof(*resume),
@@ -94,6 +96,9 @@ int vexfs_session_resume(struct vexfs_mount *m)
 	resume = call->payload;
 	resume->session = to64(READ_ONCE(m->session));
 	resume->posted = to64(vexfs_posts_hold(m));
+	vexfs_credits_tell(m, &granted, &spent);
+	resume->credits = to64(granted);
+	resume->spent = to64(spent);
 	call->length = sizeof(*resume);
 
 	err = vexfs_call(call);

@@ -13,6 +13,7 @@
 #include <linux/statfs.h>
 
 #include "call.h"
+#include "credits.h"
 
 enum {
 	OPT_TIMEOUT,
@@ -62,6 +63,7 @@ static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
 	struct vexfs_mount *m = vexfs_mount(dentry->d_sb);
 	const struct vexfs_statfs *reply;
 	struct vexfs_call *call;
+	u64 spare;
 	int err;
 
 	call = vexfs_call_new(m, VEXFS_STATFS, 0, sizeof(*reply));
@@ -78,6 +80,10 @@ static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
 			st->f_blocks = le64(reply->blocks);
 			st->f_bfree = le64(reply->free);
 			st->f_bavail = le64(reply->available);
+			/* What is kept for us can be written by anybody here. */
+			spare = vexfs_credits_free(m);
+			st->f_bfree = min(st->f_bfree + spare, st->f_blocks);
+			st->f_bavail = min(st->f_bavail + spare, st->f_blocks);
 			st->f_files = le64(reply->files);
 			st->f_ffree = le64(reply->files_free);
 			st->f_namelen = VEXFS_NAME_BYTES;

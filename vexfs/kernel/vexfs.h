@@ -114,6 +114,16 @@ struct vexfs_posts {
 	unsigned long denied_until;	/* jiffies: not worth asking for more */
 };
 
+/* Data credits: see credits.h. */
+struct vexfs_credits {
+	spinlock_t lock;		/* irq-safe: what follows */
+	u64 granted;			/* by the server since HELLO */
+	u64 spent;			/* used up or given back */
+	s64 held;			/* of blocks that are dirty or under way */
+	unsigned long used;		/* jiffies */
+	struct delayed_work rest;
+};
+
 /*
  * A mounted device. Lives as long as its superblock or an exchange with its
  * device, whichever ends last: a reply may come after the unmount.
@@ -170,6 +180,7 @@ struct vexfs_mount {
 	struct workqueue_struct *wq;	/* ends of writeback, releases */
 
 	struct vexfs_posts posts;
+	struct vexfs_credits credits;
 
 	/* Writes of pages that are in flight: see writeback.c. */
 	unsigned int write_bytes;	/* largest request of the device */
@@ -231,6 +242,8 @@ struct vexfs_inode {
 	bool blocks_stale;		/* i_blocks is older than the last write */
 	bool resized;			/* and the server may not know; attr_lock */
 	struct list_head ioends;	/* written, to be ended */
+	struct xarray delayed;		/* blocks with credits: credits.c */
+	u64 delayed_seq;		/* changes when some go to be written back */
 	struct work_struct ioend_work;
 };
 
@@ -321,6 +334,8 @@ void vexfs_session_end(struct vexfs_mount *m);
 void vexfs_grant_note(struct vexfs_mount *m, u64 from, u32 count);
 void vexfs_grant_reset(struct vexfs_mount *m);
 int vexfs_grant_operations(struct vexfs_mount *m, u64 count);
+/* Under grant_lock. @ordered: after what was posted is done. */
+int vexfs_grant_blocks(struct vexfs_mount *m, u64 count, bool ordered);
 int vexfs_grant_ino(struct vexfs_mount *m, u64 *ino);
 
 /*
@@ -410,6 +425,7 @@ int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync);
 
 /* mapping.c */
 extern const struct iomap_ops vexfs_iomap_ops;
+extern const compat_write_ops_t vexfs_write_ops;
 extern const struct address_space_operations vexfs_address_operations;
 int vexfs_map_window(struct inode *inode, loff_t offset, u64 length,
 		     bool nowait, struct iomap *iomap);

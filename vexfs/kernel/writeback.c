@@ -31,6 +31,7 @@
 #include <linux/writeback.h>
 
 #include "call.h"
+#include "credits.h"
 #include "trace.h"
 #include "variant.h"
 
@@ -115,6 +116,13 @@ static void vexfs_write_ended_late(struct vexfs_mount *m, struct bio *bio)
 	bio_put(bio);
 }
 
+/* Ended, or never sent. */
+static void vexfs_write_uncounted(const struct iomap_ioend *ioend)
+{
+	vexfs_delay_ended(vexfs_mount(ioend->io_inode->i_sb),
+			  DIV_ROUND_UP(ioend->io_size, VEXFS_ABI_BLOCK));
+}
+
 static void vexfs_write_end_io(struct bio *bio)
 {
 	struct iomap_ioend *ioend = iomap_ioend_from_bio(bio);
@@ -131,6 +139,7 @@ static void vexfs_write_end_io(struct bio *bio)
 	last = !m->writes;
 	spin_unlock_irqrestore(&m->write_lock, flags);
 	wake_up(&m->write_wait);
+	vexfs_delay_ended(m, DIV_ROUND_UP(ioend->io_size, VEXFS_ABI_BLOCK));
 
 	if (detached) {
 		atomic64_inc(&m->counters.late);
@@ -287,21 +296,28 @@ void vexfs_writes_stop(struct vexfs_mount *m)
 }
 
 static int vexfs_writeback_map(struct inode *inode, loff_t offset,
-			       struct iomap *iomap)
+			       unsigned int length, struct iomap *iomap)
 {
 	loff_t size = i_size_read(inode);
+	int err;
 
-	if (offset >= iomap->offset &&
-	    offset < iomap->offset + iomap->length)
-		return 0;
 	/* The whole file at once; it may have shrunk below the page. */
-	return vexfs_map_window(inode, offset,
-				size > offset ? size - offset : 1, false,
-				iomap);
+	if (offset < iomap->offset ||
+	    offset >= iomap->offset + iomap->length) {
+		err = vexfs_map_window(inode, offset,
+				       size > offset ? size - offset : 1, false,
+				       iomap);
+		if (err)
+			return err;
+	}
+	length = min_t(u64, length, iomap->offset + iomap->length - offset);
+	vexfs_delay_ends(inode, offset >> VEXFS_ABI_BLOCK_BITS,
+			 DIV_ROUND_UP(length, VEXFS_ABI_BLOCK));
+	return 0;
 }
 
 COMPAT_WRITEBACK_OPS(vexfs_writeback_ops, vexfs_writeback_map,
-		     vexfs_write_begin);
+		     vexfs_write_begin, vexfs_write_uncounted);
 
 /* With nobody to take them, pages stay dirty. */
 int vexfs_writepages(struct address_space *mapping,

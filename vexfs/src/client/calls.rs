@@ -27,6 +27,9 @@ const EXTENT_BLOCKS: u64 = 1 << 18;
 /// Inode numbers of one grant, at most.
 const NUMBERS: u32 = 1 << 20;
 
+/// Data blocks of one grant in a pool that is nearly full.
+const FEW_BLOCKS: u64 = 64;
+
 /// A call to be carried out.
 pub(super) struct Call<'a> {
     pub(super) server: &'a Server,
@@ -409,16 +412,38 @@ impl Call<'_> {
         {
             self.server.fs.grant_numbers(inodes, mark, self.patience)?;
         }
+        let blocks = wanted.credits.get();
+        let mut granted = self.promise(&wanted);
+        // First what is freed but not yet reusable, then what is kept for the next checkpoint.
+        for _ in 0..2 {
+            if granted > 0 || blocks == 0 {
+                break;
+            }
+            self.needs_patience()?;
+            if !self.server.fs.make_room()? {
+                break;
+            }
+            granted = self.promise(&wanted);
+        }
+        Ok(Answer::default())
+    }
+
+    /// Promises what there is of what is wanted. How many blocks more.
+    fn promise(&self, wanted: &wire::Grant) -> u64 {
         let mut credits = self.server.credits.lock();
-        let (blocks, operations) = (wanted.credits.get(), wanted.meta_credits.get());
         credits.note_spent(wanted.spent.get());
+        // What is kept for pages to come is kept from all others: near the end, little at a time.
+        let fair = (self.server.fs.statistics().available_blocks / 8).max(FEW_BLOCKS);
+        let blocks = wanted.credits.get().min(fair);
+        let operations = wanted.meta_credits.get();
         let applied = self.session.posted;
+        let before = credits.totals().blocks;
         let kept = self
             .server
             .fs
             .keep_for_client(credits.wanted(blocks, operations, applied));
         credits.promise(blocks, operations, applied, kept);
-        Ok(Answer::default())
+        credits.totals().blocks - before
     }
 
     fn release(&self, payload: &[u8]) -> Result<Answer> {

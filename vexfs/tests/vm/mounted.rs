@@ -100,7 +100,7 @@ fn suite(name: &str, share: u32) -> Result<()> {
     Ok(())
 }
 
-// The ordinary run has time for these two on one kernel each.
+// The ordinary run has time for these on one kernel each.
 
 #[lab_guest::test(modules = ["vexfs"], kernels = "6.12,debug", timeout = 1500, memory = 3072)]
 fn every_posix_call_does_what_pjdfstest_expects() -> Result<()> {
@@ -115,6 +115,11 @@ fn every_posix_call_does_what_pjdfstest_expects_on_the_newest_kernel() -> Result
 #[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072)]
 fn every_byte_that_fsx_writes_reads_back() -> Result<()> {
     suite("fsx", 50)
+}
+
+#[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072)]
+fn a_full_pool_is_told_by_the_write_that_finds_it_full() -> Result<()> {
+    suite("full", 1)
 }
 
 #[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
