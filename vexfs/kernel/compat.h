@@ -246,16 +246,6 @@ static inline int compat_iomap_read_folio(struct folio *folio,
 #endif
 }
 
-static inline void compat_iomap_readahead(struct readahead_control *rac,
-					  const struct iomap_ops *ops)
-{
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
-	iomap_bio_readahead(rac, ops);
-#else
-	iomap_readahead(rac, ops);
-#endif
-}
-
 /* 6.17 made what is asked with a page locked an argument of each write. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
 typedef struct iomap_write_ops compat_write_ops_t;

@@ -318,8 +318,7 @@ void vexfs_delay_ends(struct inode *inode, u64 first, u64 count)
 	/* A page that became dirty without a mark is written all the same. */
 	vexfs_credits_hold(vexfs_mount(inode->i_sb), (s64)count - (s64)cleared);
 	if (cleared)
-		WRITE_ONCE(vexfs_i(inode)->delayed_seq,
-			   vexfs_i(inode)->delayed_seq + 1);
+		atomic64_inc(&vexfs_i(inode)->delayed_seq);
 }
 
 void vexfs_delay_dropped(struct inode *inode, u64 first, u64 count)

@@ -138,6 +138,7 @@ static ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 	struct inode *inode = file_inode(iocb->ki_filp);
 	bool made_room = false;
 	ssize_t ret;
+	int err;
 
 retry:
 	ret = vexfs_lock(iocb, inode, false);
@@ -145,9 +146,12 @@ retry:
 		return ret;
 	ret = vexfs_write_checks(iocb, from);
 	if (ret > 0)
-		ret = compat_iomap_buffered_write(iocb, from,
-						  &vexfs_iomap_ops,
-						  &vexfs_write_ops);
+		err = vexfs_read_edges(inode, iocb->ki_pos, ret,
+				       iocb->ki_flags & IOCB_NOWAIT);
+	if (ret > 0)
+		ret = err ?: compat_iomap_buffered_write(iocb, from,
+							 &vexfs_iomap_ops,
+							 &vexfs_write_ops);
 	inode_unlock(inode);
 	if (ret == -ENOSPC && !made_room) {
 		made_room = true;

@@ -51,7 +51,7 @@ static void vexfs_health_tell(struct vexfs_mount *m)
 	vexfs_exchange_abandon_all(m);
 	wake_up_all(&m->slot_wait);
 	wake_up_all(&m->posts.wait);
-	vexfs_writes_detach(m);
+	vexfs_detach(m);
 }
 
 void vexfs_health_degrade(struct vexfs_mount *m, const char *why)

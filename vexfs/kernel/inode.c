@@ -25,7 +25,7 @@ static void vexfs_inode_once(void *object)
 	atomic64_set(&vi->lost, 0);
 	INIT_LIST_HEAD(&vi->ioends);
 	xa_init(&vi->delayed);
-	vi->delayed_seq = 0;
+	atomic64_set(&vi->delayed_seq, 0);
 }
 
 int vexfs_inode_cache_create(void)

@@ -51,9 +51,12 @@ static int __init vexfs_init(void)
 	err = vexfs_inode_cache_create();
 	if (err)
 		goto destroy_wq;
-	err = vexfs_sysfs_init();
+	err = vexfs_reads_create();
 	if (err)
 		goto destroy_cache;
+	err = vexfs_sysfs_init();
+	if (err)
+		goto destroy_reads;
 	err = vexfs_super_register();
 	if (err)
 		goto exit_sysfs;
@@ -64,6 +67,8 @@ static int __init vexfs_init(void)
 
 exit_sysfs:
 	vexfs_sysfs_exit();
+destroy_reads:
+	vexfs_reads_destroy();
 destroy_cache:
 	vexfs_inode_cache_destroy();
 destroy_wq:
@@ -84,6 +89,7 @@ static void __exit vexfs_exit(void)
 	destroy_workqueue(vexfs_wq);
 	/* Inodes are freed after a grace period. */
 	rcu_barrier();
+	vexfs_reads_destroy();
 	vexfs_inode_cache_destroy();
 	lifecycle_unpublish(&vexfs_lifecycle);
 	lifecycle_end_exit(&vexfs_lifecycle);

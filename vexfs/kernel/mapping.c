@@ -141,44 +141,57 @@ static int vexfs_delay_mapped(struct inode *inode, unsigned int flags, u64 seq,
 static bool vexfs_iomap_valid(struct inode *inode, const struct iomap *iomap)
 {
 	return iomap->validity_cookie ==
-	       READ_ONCE(vexfs_i(inode)->delayed_seq);
+	       atomic64_read(&vexfs_i(inode)->delayed_seq);
 }
 
 const compat_write_ops_t vexfs_write_ops = {
 	.iomap_valid	= vexfs_iomap_valid,
 };
 
+/* Before a range of the page cache is changed. */
+static int vexfs_before_change(struct inode *inode, loff_t offset, u64 length,
+			       bool nowait)
+{
+	struct vexfs_inode *vi = vexfs_i(inode);
+	u64 shown = READ_ONCE(vi->disk_size);
+
+	if (!vexfs_healthy(vexfs_mount(inode->i_sb)))
+		return -EIO;
+	if (likely(!READ_ONCE(vi->resized)) &&
+	    (likely(READ_ONCE(vi->arrived) <= shown) ||
+	     offset + length <= shown))
+		return 0;
+	return nowait ? -EAGAIN : vexfs_inode_push(inode);
+}
+
+/* Before a range is read or written at the server. */
+int vexfs_before_io(struct inode *inode, loff_t offset, u64 length, bool nowait)
+{
+	int err = vexfs_before_change(inode, offset, length, nowait);
+
+	return err ?: vexfs_inode_told(inode, nowait);
+}
+
 static int vexfs_iomap_begin(struct inode *inode, loff_t offset, loff_t length,
 			     unsigned int flags, struct iomap *iomap,
 			     struct iomap *srcmap)
 {
-	struct vexfs_mount *m = vexfs_mount(inode->i_sb);
 	struct vexfs_inode *vi = vexfs_i(inode);
-	u64 shown = READ_ONCE(vi->disk_size);
+	u64 seq = atomic64_read(&vi->delayed_seq);
 	bool direct = flags & IOMAP_DIRECT;
-	u64 seq = READ_ONCE(vi->delayed_seq);
+	bool nowait = flags & IOMAP_NOWAIT;
+	u64 shown;
 	int err;
 
-	if (!vexfs_healthy(m))
-		return -EIO;
-	if (unlikely(READ_ONCE(vi->resized)) ||
-	    (unlikely(READ_ONCE(vi->arrived) > shown) &&
-	     offset + length > shown)) {
-		if (flags & IOMAP_NOWAIT)
-			return -EAGAIN;
-		err = vexfs_inode_push(inode);
-		if (err)
-			return err;
-		shown = READ_ONCE(vi->disk_size);
-	}
 	/* A buffered write concerns the server later, as writeback. */
-	if (direct || !(flags & IOMAP_WRITE)) {
-		err = vexfs_inode_told(inode, flags & IOMAP_NOWAIT);
-		if (err)
-			return err;
-	}
-	err = vexfs_map_window(inode, offset, length, flags & IOMAP_NOWAIT,
-			       iomap);
+	if (direct || !(flags & IOMAP_WRITE))
+		err = vexfs_before_io(inode, offset, length, nowait);
+	else
+		err = vexfs_before_change(inode, offset, length, nowait);
+	if (err)
+		return err;
+	shown = READ_ONCE(vi->disk_size);
+	err = vexfs_map_window(inode, offset, length, nowait, iomap);
 	if (err)
 		return err;
 	if (flags & IOMAP_WRITE)
@@ -210,16 +223,6 @@ void vexfs_arrived(struct inode *inode, u64 end)
 	vi->arrived = max(vi->arrived, min_t(u64, end, i_size_read(inode)));
 	vi->blocks_stale = true;
 	spin_unlock_irqrestore(&vi->lock, irq);
-}
-
-static int vexfs_read_folio(struct file *file, struct folio *folio)
-{
-	return compat_iomap_read_folio(folio, &vexfs_iomap_ops);
-}
-
-static void vexfs_readahead(struct readahead_control *rac)
-{
-	compat_iomap_readahead(rac, &vexfs_iomap_ops);
 }
 
 const struct address_space_operations vexfs_address_operations = {
@@ -286,8 +289,11 @@ int vexfs_zero_tail(struct inode *inode, loff_t size)
 
 	if (!(size & (VEXFS_ABI_BLOCK - 1)))
 		return 0;
-	err = compat_iomap_truncate_page(inode, size, &zeroed,
-					 &vexfs_iomap_ops, &vexfs_write_ops);
+	err = vexfs_read_edges(inode, size, 0, false);
+	if (!err)
+		err = compat_iomap_truncate_page(inode, size, &zeroed,
+						 &vexfs_iomap_ops,
+						 &vexfs_write_ops);
 	if (!err && zeroed)
 		err = vexfs_settle(inode, size, size);
 	return err;

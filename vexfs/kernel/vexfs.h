@@ -191,7 +191,9 @@ struct vexfs_mount {
 	wait_queue_head_t write_wait;	/* there are fewer, or health changed */
 	struct list_head writing;	/* iomap_ioend.io_list; not detached */
 	unsigned int writes;		/* requests, detached ones included */
-	unsigned long write_progress;	/* jiffies of the last end */
+	struct list_head reading;	/* vexfs_read.list; not detached */
+	unsigned int reads;
+	unsigned long write_progress;	/* jiffies of the last end of any */
 
 	struct vexfs_counters counters;
 	struct kobject kobj;
@@ -243,7 +245,7 @@ struct vexfs_inode {
 	bool resized;			/* and the server may not know; attr_lock */
 	struct list_head ioends;	/* written, to be ended */
 	struct xarray delayed;		/* blocks with credits: credits.c */
-	u64 delayed_seq;		/* changes when some go to be written back */
+	atomic64_t delayed_seq;		/* changes when some go to be written back */
 	struct work_struct ioend_work;
 };
 
@@ -429,11 +431,22 @@ extern const compat_write_ops_t vexfs_write_ops;
 extern const struct address_space_operations vexfs_address_operations;
 int vexfs_map_window(struct inode *inode, loff_t offset, u64 length,
 		     bool nowait, struct iomap *iomap);
+int vexfs_before_io(struct inode *inode, loff_t offset, u64 length,
+		    bool nowait);
 int vexfs_inode_told(struct inode *inode, bool nowait);
 void vexfs_arrived(struct inode *inode, u64 end);
 int vexfs_wait_range(struct inode *inode, loff_t start, loff_t end);
 int vexfs_settle(struct inode *inode, loff_t start, loff_t end);
 int vexfs_zero_tail(struct inode *inode, loff_t size);
+
+/* read.c */
+int vexfs_reads_create(void);
+void vexfs_reads_destroy(void);
+int vexfs_read_folio(struct file *file, struct folio *folio);
+void vexfs_readahead(struct readahead_control *rac);
+/* Parts of blocks at both ends of a range are about to be changed. */
+int vexfs_read_edges(struct inode *inode, loff_t pos, u64 length, bool nowait);
+unsigned int vexfs_reads_detach(struct vexfs_mount *m);
 
 /* writeback.c */
 int vexfs_writepages(struct address_space *mapping,
@@ -441,7 +454,10 @@ int vexfs_writepages(struct address_space *mapping,
 void vexfs_ioend_work(struct work_struct *work);
 void vexfs_writes_init(struct vexfs_mount *m);
 void vexfs_writes_stop(struct vexfs_mount *m);
-void vexfs_writes_detach(struct vexfs_mount *m);
+/* Something was sent: whether it ends is looked after. */
+void vexfs_watch(struct vexfs_mount *m);
+/* The mount is not healthy: nobody waits for what is in flight. Any context. */
+void vexfs_detach(struct vexfs_mount *m);
 bool vexfs_writes_ended(struct vexfs_mount *m);
 
 /* range.c */

@@ -54,6 +54,11 @@ static unsigned long vexfs_write_timeout(const struct vexfs_mount *m)
 	return msecs_to_jiffies(m->options.timeout_ms);
 }
 
+void vexfs_watch(struct vexfs_mount *m)
+{
+	queue_delayed_work(vexfs_wq, &m->watch_work, vexfs_write_timeout(m));
+}
+
 /* Ends writeback that failed, or reached beyond the server's size. */
 void vexfs_ioend_work(struct work_struct *work)
 {
@@ -182,10 +187,9 @@ static void vexfs_write_begin(struct iomap_ioend *ioend)
 	if (!vexfs_is_safe)
 		return;
 	if (vexfs_healthy(m))
-		queue_delayed_work(vexfs_wq, &m->watch_work,
-				   vexfs_write_timeout(m));
+		vexfs_watch(m);
 	else
-		vexfs_writes_detach(m);
+		vexfs_detach(m);
 }
 
 /* One write that is in flight, with a hold on its pages; NULL: none. */
@@ -212,7 +216,7 @@ static void vexfs_detach_work(struct work_struct *work)
 	struct vexfs_mount *m = container_of(work, struct vexfs_mount,
 					     detach_work);
 	struct iomap_ioend *ioend;
-	unsigned int count = 0;
+	unsigned int count = vexfs_reads_detach(m);
 
 	while (!vexfs_healthy(m) && (ioend = vexfs_write_detach(m))) {
 		struct inode *inode = ioend->io_inode;
@@ -226,12 +230,11 @@ static void vexfs_detach_work(struct work_struct *work)
 	}
 	atomic64_add(count, &m->counters.detached);
 	if (count)
-		vexfs_warn(m, "%u writes are under way, and are not waited for any more\n",
+		vexfs_warn(m, "%u transfers are under way, and are not waited for any more\n",
 			   count);
 }
 
-/* Any context. The mount is not healthy. */
-void vexfs_writes_detach(struct vexfs_mount *m)
+void vexfs_detach(struct vexfs_mount *m)
 {
 	wake_up_all(&m->write_wait);
 	if (vexfs_is_safe)
@@ -239,7 +242,7 @@ void vexfs_writes_detach(struct vexfs_mount *m)
 }
 
 /*
- * No write has ended for a while: a slow disk below the server, or no server.
+ * No transfer has ended for a while: a slow disk below the server, or no server.
  * Asking tells; a call without an answer degrades the mount.
  */
 static void vexfs_watch_work(struct work_struct *work)
@@ -247,13 +250,13 @@ static void vexfs_watch_work(struct work_struct *work)
 	struct vexfs_mount *m = container_of(work, struct vexfs_mount,
 					     watch_work.work);
 	unsigned long due, now = jiffies;
-	unsigned int writes;
+	unsigned int transfers;
 
 	spin_lock_irq(&m->write_lock);
-	writes = m->writes;
+	transfers = m->writes + m->reads;
 	due = m->write_progress + vexfs_write_timeout(m);
 	spin_unlock_irq(&m->write_lock);
-	if (!writes || !vexfs_healthy(m))
+	if (!transfers || !vexfs_healthy(m))
 		return;
 	if (time_after_eq(now, due)) {
 		if (vexfs_ask_alive(m, false))
@@ -281,6 +284,7 @@ void vexfs_writes_init(struct vexfs_mount *m)
 
 	spin_lock_init(&m->write_lock);
 	INIT_LIST_HEAD(&m->writing);
+	INIT_LIST_HEAD(&m->reading);
 	init_waitqueue_head(&m->write_wait);
 	INIT_WORK(&m->detach_work, vexfs_detach_work);
 	INIT_DELAYED_WORK(&m->watch_work, vexfs_watch_work);

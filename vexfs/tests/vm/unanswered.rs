@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -171,7 +172,7 @@ fn bytes_on_their_way_to_a_stopped_server_arrive_when_it_goes_on() -> Result<()>
     file.sync_all()?;
     // Over what is there, and beyond.
     let bytes = [many(2), many(3)].concat();
-    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0)?;
+    file.write_all_at(&bytes, 0)?;
     server.signal("-STOP")?;
     let start = Instant::now();
     let synced = file.sync_all();
@@ -201,6 +202,53 @@ fn bytes_on_their_way_to_a_stopped_server_arrive_when_it_goes_on() -> Result<()>
     mount.unmount()?;
     let mount = server.mount("")?;
     ensure!(fs::read(at("file"))? == bytes, "the file changed with its mount");
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 240)]
+fn reads_on_their_way_to_a_stopped_server_keep_neither_their_callers_nor_the_unmount() -> Result<()> {
+    let server = Server::of_new_pool()?;
+    let mount = server.mount(TIMEOUT)?;
+    let bytes = many(5);
+    fs::write(at("read"), &bytes)?;
+    fs::write(at("changed"), &bytes)?;
+    sys::output("sync", &[])?;
+    drop_caches()?;
+    // Names and attributes are known.
+    let reading = fs::File::open(at("read"))?;
+    let writing = fs::OpenOptions::new().write(true).open(at("changed"))?;
+
+    server.signal("-STOP")?;
+    let timed = |work: &dyn Fn() -> std::io::Result<()>| {
+        let start = Instant::now();
+        let failed = work().err().map(|error| errno(&error));
+        (failed, start.elapsed())
+    };
+    let (read, changed) = std::thread::scope(|scope| {
+        let read = scope.spawn(|| timed(&|| reading.read_exact_at(&mut [0; 4096], 5 << 20)));
+        // Part of a block, of which the rest must be read.
+        let changed = scope.spawn(|| timed(&|| writing.write_all_at(b"part", 100)));
+        (read.join(), changed.join())
+    });
+    drop((reading, writing));
+    let start = Instant::now();
+    mount.unmount()?;
+    let unmounted = start.elapsed();
+    server.signal("-CONT")?;
+    for (what, result) in [("read", read), ("changed", changed)] {
+        let Ok((failed, took)) = result else {
+            anyhow::bail!("{what}: a thread panicked");
+        };
+        ensure!(failed == Some(Some(Errno::EIO)), "{what}: {failed:?}");
+        ensure!(took < BOUND, "{what} took {took:?}");
+    }
+    ensure!(unmounted < BOUND, "the unmount took {unmounted:?}");
+    sys::wait_for("late reads to end", BOUND, || {
+        sys::read("/sys/module/vexfs/refcnt").is_ok_and(|count| count == "0")
+    })?;
+    let mount = server.mount("")?;
+    ensure!(fs::read(at("read"))? == bytes && fs::read(at("changed"))? == bytes);
     mount.unmount()?;
     server.stop_and_check()
 }

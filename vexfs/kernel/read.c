@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reading into the page cache, and what becomes of the pages when nobody
+ * answers.
+ *
+ * A read that was sent cannot be taken back, and its pages are locked: whoever
+ * wants them, or to unmount, would wait for the server. So reads in flight are
+ * known, as writes are (writeback.c). When the mount is degraded they are
+ * detached: their pages leave the cache and are unlocked, who waits finds no
+ * page and gets EIO, and the bios go on without them, holding the memory.
+ *
+ * iomap reads only pages of which it keeps what part it has.
+ */
+
+#include <linux/bio.h>
+#include <linux/pagemap.h>
+
+#include "call.h"
+
+struct vexfs_read {
+	struct list_head list;		/* vexfs_mount.reading; empty: detached */
+	struct vexfs_mount *mount;
+	struct bio bio;			/* at the end */
+};
+
+static struct bio_set vexfs_read_set;
+
+int vexfs_reads_create(void)
+{
+	return bioset_init(&vexfs_read_set, BIO_POOL_SIZE,
+			   offsetof(struct vexfs_read, bio), BIOSET_NEED_BVECS);
+}
+
+void vexfs_reads_destroy(void)
+{
+	bioset_exit(&vexfs_read_set);
+}
+
+static void vexfs_read_end_io(struct bio *bio)
+{
+	struct vexfs_read *read = container_of(bio, struct vexfs_read, bio);
+	struct vexfs_mount *m = read->mount;
+	struct folio_iter fi;
+	unsigned long flags;
+	bool detached;
+
+	spin_lock_irqsave(&m->write_lock, flags);
+	detached = list_empty(&read->list);
+	if (!detached) {
+		list_del_init(&read->list);
+		m->reads--;
+	}
+	m->write_progress = jiffies;
+	spin_unlock_irqrestore(&m->write_lock, flags);
+	if (detached)
+		atomic64_inc(&m->counters.late);
+	bio_for_each_folio_all(fi, bio) {
+		if (detached)
+			folio_put(fi.folio);
+		else
+			folio_end_read(fi.folio, !bio->bi_status);
+	}
+	bio_put(bio);
+	vexfs_mount_put(m);
+}
+
+static void vexfs_read_submit(struct vexfs_read *read)
+{
+	struct vexfs_mount *m;
+
+	if (!read)
+		return;
+	m = read->mount;
+	atomic64_add(read->bio.bi_iter.bi_size, &m->counters.read_bytes);
+	spin_lock_irq(&m->write_lock);
+	if (!m->writes && !m->reads)
+		m->write_progress = jiffies;
+	m->reads++;
+	list_add_tail(&read->list, &m->reading);
+	spin_unlock_irq(&m->write_lock);
+	submit_bio(&read->bio);
+
+	if (!vexfs_is_safe)
+		return;
+	if (vexfs_healthy(m))
+		vexfs_watch(m);
+	else
+		vexfs_detach(m);
+}
+
+static struct vexfs_read *vexfs_read_new(struct inode *inode, u64 address,
+					 unsigned int folios, gfp_t gfp,
+					 blk_opf_t flags)
+{
+	struct vexfs_mount *m = vexfs_mount(inode->i_sb);
+	struct vexfs_read *read;
+	struct bio *bio;
+
+	bio = bio_alloc_bioset(inode->i_sb->s_bdev, bio_max_segs(folios),
+			       REQ_OP_READ | flags, gfp, &vexfs_read_set);
+	if (!bio)
+		return NULL;
+	bio->bi_iter.bi_sector = address >> SECTOR_SHIFT;
+	bio->bi_end_io = vexfs_read_end_io;
+	read = container_of(bio, struct vexfs_read, bio);
+	INIT_LIST_HEAD(&read->list);
+	read->mount = m;
+	vexfs_mount_get(m);
+	return read;
+}
+
+/* What of a folio is to be read: bytes from its start on. The rest is zeros. */
+static size_t vexfs_read_length(const struct inode *inode, struct folio *folio)
+{
+	u64 shown = round_up(READ_ONCE(vexfs_i(inode)->disk_size),
+			     VEXFS_ABI_BLOCK);
+	u64 pos = folio_pos(folio);
+
+	return pos < shown ? min_t(u64, folio_size(folio), shown - pos) : 0;
+}
+
+/*
+ * Adds a locked folio to a read, which is sent when the folio does not fit, and
+ * begun anew. -EAGAIN: not here; the folio stays locked.
+ */
+static int vexfs_read_add(struct inode *inode, struct vexfs_read **read,
+			  struct folio *folio, unsigned int folios, gfp_t gfp,
+			  blk_opf_t flags)
+{
+	size_t length = vexfs_read_length(inode, folio);
+	struct iomap iomap = {};
+	int err;
+
+	if (length) {
+		err = vexfs_map_window(inode, folio_pos(folio), length, false,
+				       &iomap);
+		if (err)
+			return err;
+		if (iomap.length < length)
+			return -EAGAIN;
+	}
+	if (length < folio_size(folio))
+		folio_zero_segment(folio, length, folio_size(folio));
+	if (!length) {
+		folio_end_read(folio, true);
+		return 0;
+	}
+	if (*read && (bio_end_sector(&(*read)->bio) !=
+			      iomap.addr >> SECTOR_SHIFT ||
+		      !bio_add_folio(&(*read)->bio, folio, length, 0))) {
+		vexfs_read_submit(*read);
+		*read = NULL;
+	} else if (*read) {
+		return 0;
+	}
+	*read = vexfs_read_new(inode, iomap.addr, folios, gfp, flags);
+	if (!*read)
+		return -ENOMEM;
+	bio_add_folio_nofail(&(*read)->bio, folio, length, 0);
+	return 0;
+}
+
+int vexfs_read_folio(struct file *file, struct folio *folio)
+{
+	struct inode *inode = folio->mapping->host;
+	struct vexfs_read *read = NULL;
+	int err;
+
+	err = vexfs_before_io(inode, folio_pos(folio), folio_size(folio),
+			      false);
+	if (!err && !folio_test_private(folio))
+		err = vexfs_read_add(inode, &read, folio, 1,
+				     mapping_gfp_constraint(folio->mapping,
+							    GFP_KERNEL), 0);
+	else if (!err)
+		err = -EAGAIN;
+	/* iomap has part of it, or it lies across the end of a window. */
+	if (err == -EAGAIN)
+		return compat_iomap_read_folio(folio, &vexfs_iomap_ops);
+	if (err)
+		folio_unlock(folio);
+	vexfs_read_submit(read);
+	return err;
+}
+
+void vexfs_readahead(struct readahead_control *rac)
+{
+	gfp_t gfp = readahead_gfp_mask(rac->mapping);
+	struct inode *inode = rac->mapping->host;
+	struct vexfs_read *read = NULL;
+	struct folio *folio;
+
+	/* What is not read now is asked for again by who needs it. */
+	if (vexfs_before_io(inode, readahead_pos(rac), readahead_length(rac),
+			    false))
+		return;
+	while ((folio = readahead_folio(rac)))
+		if (vexfs_read_add(inode, &read, folio,
+				   readahead_count(rac) + 1, gfp, REQ_RAHEAD))
+			folio_unlock(folio);
+	vexfs_read_submit(read);
+}
+
+/*
+ * Before part of a block is changed, the block is here: iomap would wait for it,
+ * however long that takes.
+ */
+static int vexfs_read_block(struct inode *inode, loff_t pos, bool nowait)
+{
+	struct address_space *mapping = inode->i_mapping;
+	loff_t start = round_down(pos, VEXFS_ABI_BLOCK);
+	struct folio *folio;
+	bool here;
+
+	if (start == pos || start >= READ_ONCE(vexfs_i(inode)->disk_size))
+		return 0;
+	folio = filemap_get_folio(mapping, start >> PAGE_SHIFT);
+	if (!IS_ERR(folio)) {
+		here = folio_test_uptodate(folio) ||
+		       iomap_is_partially_uptodate(folio,
+				offset_in_folio(folio, start), VEXFS_ABI_BLOCK);
+		folio_put(folio);
+		if (here)
+			return 0;
+	}
+	if (nowait)
+		return -EAGAIN;
+	folio = read_mapping_folio(mapping, start >> PAGE_SHIFT, NULL);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+	folio_put(folio);
+	return 0;
+}
+
+int vexfs_read_edges(struct inode *inode, loff_t pos, u64 length, bool nowait)
+{
+	int err = vexfs_read_block(inode, pos, nowait);
+
+	return err ?: vexfs_read_block(inode, pos + length, nowait);
+}
+
+/* One read that is in flight, with holds on it and its pages; NULL: none. */
+static struct vexfs_read *vexfs_read_detach(struct vexfs_mount *m)
+{
+	struct vexfs_read *read;
+	struct folio_iter fi;
+
+	spin_lock_irq(&m->write_lock);
+	read = list_first_entry_or_null(&m->reading, struct vexfs_read, list);
+	if (read) {
+		list_del_init(&read->list);
+		m->reads--;
+		bio_get(&read->bio);
+		/* For its end, and for ours. */
+		bio_for_each_folio_all(fi, &read->bio)
+			folio_ref_add(fi.folio, 2);
+	}
+	spin_unlock_irq(&m->write_lock);
+	return read;
+}
+
+unsigned int vexfs_reads_detach(struct vexfs_mount *m)
+{
+	struct vexfs_read *read;
+	struct folio_iter fi;
+	unsigned int count = 0;
+
+	while (!vexfs_healthy(m) && (read = vexfs_read_detach(m))) {
+		bio_for_each_folio_all(fi, &read->bio) {
+			generic_error_remove_folio(fi.folio->mapping, fi.folio);
+			folio_end_read(fi.folio, false);
+			folio_put(fi.folio);
+		}
+		bio_put(&read->bio);
+		count++;
+	}
+	return count;
+}
