@@ -4,6 +4,7 @@
  */
 
 #include <linux/fs.h>
+#include <linux/iomap.h>
 #include <linux/falloc.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -25,6 +26,10 @@ static int vexfs_lock(struct kiocb *iocb, struct inode *inode, bool shared)
 		0 : -EAGAIN;
 }
 
+static const struct iomap_dio_ops vexfs_dio_read_ops = {
+	.submit_io	= vexfs_direct_submit,
+};
+
 static ssize_t vexfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
@@ -39,7 +44,8 @@ static ssize_t vexfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	ret = vexfs_lock(iocb, inode, true);
 	if (ret)
 		return ret;
-	ret = iomap_dio_rw(iocb, to, &vexfs_iomap_ops, NULL, 0, NULL, 0);
+	ret = iomap_dio_rw(iocb, to, &vexfs_iomap_ops, &vexfs_dio_read_ops, 0,
+			   NULL, 0);
 	inode_unlock_shared(inode);
 	return ret;
 }
@@ -61,7 +67,8 @@ static int vexfs_dio_end_io(struct kiocb *iocb, ssize_t size, int error,
 }
 
 static const struct iomap_dio_ops vexfs_dio_write_ops = {
-	.end_io	= vexfs_dio_end_io,
+	.submit_io	= vexfs_direct_submit,
+	.end_io		= vexfs_dio_end_io,
 };
 
 /* Under i_rwsem; exclusively if the file grows. */

@@ -54,9 +54,12 @@ static int __init vexfs_init(void)
 	err = vexfs_reads_create();
 	if (err)
 		goto destroy_cache;
-	err = vexfs_sysfs_init();
+	err = vexfs_direct_create();
 	if (err)
 		goto destroy_reads;
+	err = vexfs_sysfs_init();
+	if (err)
+		goto destroy_direct;
 	err = vexfs_super_register();
 	if (err)
 		goto exit_sysfs;
@@ -67,6 +70,8 @@ static int __init vexfs_init(void)
 
 exit_sysfs:
 	vexfs_sysfs_exit();
+destroy_direct:
+	vexfs_direct_destroy();
 destroy_reads:
 	vexfs_reads_destroy();
 destroy_cache:
@@ -89,6 +94,7 @@ static void __exit vexfs_exit(void)
 	destroy_workqueue(vexfs_wq);
 	/* Inodes are freed after a grace period. */
 	rcu_barrier();
+	vexfs_direct_destroy();
 	vexfs_reads_destroy();
 	vexfs_inode_cache_destroy();
 	lifecycle_unpublish(&vexfs_lifecycle);

@@ -16,6 +16,7 @@
 #include <linux/pagemap.h>
 
 #include "call.h"
+#include "variant.h"
 
 struct vexfs_read {
 	struct list_head list;		/* vexfs_mount.reading; empty: detached */

@@ -192,6 +192,7 @@ struct vexfs_mount {
 	struct list_head writing;	/* iomap_ioend.io_list; not detached */
 	unsigned int writes;		/* requests, detached ones included */
 	struct list_head reading;	/* vexfs_read.list; not detached */
+	struct list_head direct;	/* vexfs_direct.list; the same */
 	unsigned int reads;
 	unsigned long write_progress;	/* jiffies of the last end of any */
 
@@ -447,6 +448,14 @@ void vexfs_readahead(struct readahead_control *rac);
 /* Parts of blocks at both ends of a range are about to be changed. */
 int vexfs_read_edges(struct inode *inode, loff_t pos, u64 length, bool nowait);
 unsigned int vexfs_reads_detach(struct vexfs_mount *m);
+
+/* direct.c */
+struct iomap_iter;
+int vexfs_direct_create(void);
+void vexfs_direct_destroy(void);
+void vexfs_direct_submit(const struct iomap_iter *iter, struct bio *caller,
+			 loff_t offset);
+unsigned int vexfs_direct_detach(struct vexfs_mount *m);
 
 /* writeback.c */
 int vexfs_writepages(struct address_space *mapping,

@@ -216,7 +216,7 @@ static void vexfs_detach_work(struct work_struct *work)
 	struct vexfs_mount *m = container_of(work, struct vexfs_mount,
 					     detach_work);
 	struct iomap_ioend *ioend;
-	unsigned int count = vexfs_reads_detach(m);
+	unsigned int count = vexfs_reads_detach(m) + vexfs_direct_detach(m);
 
 	while (!vexfs_healthy(m) && (ioend = vexfs_write_detach(m))) {
 		struct inode *inode = ioend->io_inode;
@@ -285,6 +285,7 @@ void vexfs_writes_init(struct vexfs_mount *m)
 	spin_lock_init(&m->write_lock);
 	INIT_LIST_HEAD(&m->writing);
 	INIT_LIST_HEAD(&m->reading);
+	INIT_LIST_HEAD(&m->direct);
 	init_waitqueue_head(&m->write_wait);
 	INIT_WORK(&m->detach_work, vexfs_detach_work);
 	INIT_DELAYED_WORK(&m->watch_work, vexfs_watch_work);

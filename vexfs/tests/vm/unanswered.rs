@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -206,6 +206,17 @@ fn bytes_on_their_way_to_a_stopped_server_arrive_when_it_goes_on() -> Result<()>
     server.stop_and_check()
 }
 
+/// Reads a block past the cache.
+fn read_directly(path: &std::path::Path) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(path)?;
+    let mut memory = vec![0; 8192];
+    let aligned = memory.as_ptr().align_offset(4096);
+    file.read_exact_at(&mut memory[aligned..aligned + 4096], 9 << 20)
+}
+
 #[lab_guest::test(modules = ["vexfs"], timeout = 240)]
 fn reads_on_their_way_to_a_stopped_server_keep_neither_their_callers_nor_the_unmount() -> Result<()> {
     let server = Server::of_new_pool()?;
@@ -225,18 +236,19 @@ fn reads_on_their_way_to_a_stopped_server_keep_neither_their_callers_nor_the_unm
         let failed = work().err().map(|error| errno(&error));
         (failed, start.elapsed())
     };
-    let (read, changed) = std::thread::scope(|scope| {
+    let (direct, read, changed) = std::thread::scope(|scope| {
+        let direct = scope.spawn(|| timed(&|| read_directly(&at("read"))));
         let read = scope.spawn(|| timed(&|| reading.read_exact_at(&mut [0; 4096], 5 << 20)));
         // Part of a block, of which the rest must be read.
         let changed = scope.spawn(|| timed(&|| writing.write_all_at(b"part", 100)));
-        (read.join(), changed.join())
+        (direct.join(), read.join(), changed.join())
     });
     drop((reading, writing));
     let start = Instant::now();
     mount.unmount()?;
     let unmounted = start.elapsed();
     server.signal("-CONT")?;
-    for (what, result) in [("read", read), ("changed", changed)] {
+    for (what, result) in [("direct", direct), ("read", read), ("changed", changed)] {
         let Ok((failed, took)) = result else {
             anyhow::bail!("{what}: a thread panicked");
         };

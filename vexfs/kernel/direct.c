@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Direct I/O that can be left alone: whoever waits for it is not kept by a server
+ * that does not answer.
+ *
+ * What is sent to the device is a bio of our own, and the caller's ends with it,
+ * or before, when the mount is degraded. A read goes to pages of our own and is
+ * copied when it has ended: what comes too late does not reach memory that its
+ * owner uses for something else. A write takes the caller's pages and keeps them;
+ * as with pages of the cache, the mount heals when the last one has ended.
+ */
+
+#include <linux/bio.h>
+#include <linux/iomap.h>
+
+#include "call.h"
+#include "variant.h"
+
+struct vexfs_direct {
+	struct list_head list;		/* vexfs_mount.direct; empty: detached */
+	struct vexfs_mount *mount;
+	struct bio *caller;		/* ended when this is detached */
+	struct bvec_iter all;		/* of bio, before it was sent */
+	bool write;
+	struct bio bio;			/* at the end */
+};
+
+static struct bio_set vexfs_direct_set;
+
+int vexfs_direct_create(void)
+{
+	return bioset_init(&vexfs_direct_set, BIO_POOL_SIZE,
+			   offsetof(struct vexfs_direct, bio),
+			   BIOSET_NEED_BVECS);
+}
+
+void vexfs_direct_destroy(void)
+{
+	bioset_exit(&vexfs_direct_set);
+}
+
+static unsigned int vexfs_direct_requests(const struct vexfs_direct *direct)
+{
+	return DIV_ROUND_UP(direct->all.bi_size, direct->mount->write_bytes);
+}
+
+/* Under write_lock. */
+static void vexfs_direct_unlist(struct vexfs_direct *direct)
+{
+	list_del_init(&direct->list);
+	if (!direct->write)
+		direct->mount->reads--;
+}
+
+static void vexfs_direct_free(struct vexfs_direct *direct, bool detached)
+{
+	struct bvec_iter_all iter;
+	struct bio_vec *bvec;
+	unsigned int i;
+
+	if (!direct->write)
+		for (i = 0; i < direct->bio.bi_vcnt; i++)
+			put_page(direct->bio.bi_io_vec[i].bv_page);
+	else if (detached)
+		bio_for_each_segment_all(bvec, &direct->bio, iter)
+			put_page(bvec->bv_page);
+	bio_put(&direct->bio);
+}
+
+static void vexfs_direct_end_io(struct bio *bio)
+{
+	struct vexfs_direct *direct = container_of(bio, struct vexfs_direct,
+						   bio);
+	struct vexfs_mount *m = direct->mount;
+	struct bio *caller = direct->caller;
+	bool detached, last = false;
+	unsigned long flags;
+
+	spin_lock_irqsave(&m->write_lock, flags);
+	detached = list_empty(&direct->list);
+	if (!detached)
+		vexfs_direct_unlist(direct);
+	if (direct->write) {
+		m->writes -= vexfs_direct_requests(direct);
+		last = !m->writes;
+	}
+	m->write_progress = jiffies;
+	spin_unlock_irqrestore(&m->write_lock, flags);
+	wake_up(&m->write_wait);
+
+	if (detached) {
+		atomic64_inc(&m->counters.late);
+	} else {
+		if (!direct->write && !bio->bi_status) {
+			bio->bi_iter = direct->all;
+			bio_copy_data(caller, bio);
+		}
+		caller->bi_status = bio->bi_status;
+		bio_endio(caller);
+	}
+	vexfs_direct_free(direct, detached);
+	/* The mount may have waited for this to heal. */
+	if (last && !vexfs_healthy(m))
+		vexfs_health_check(m);
+	vexfs_mount_put(m);
+}
+
+/* Pages for what is read. */
+static bool vexfs_direct_room(struct bio *bio, unsigned int bytes)
+{
+	unsigned int order = get_order(DIV_ROUND_UP(bytes, BIO_MAX_VECS));
+	gfp_t gfp = GFP_NOFS | __GFP_NOWARN | (order ? __GFP_COMP : 0);
+
+	while (bytes) {
+		unsigned int some = min_t(unsigned int, bytes,
+					  PAGE_SIZE << order);
+		struct page *page = alloc_pages(gfp, order);
+
+		if (!page)
+			return false;
+		/* Each in an entry of its own, by which it is freed. */
+		bvec_set_page(&bio->bi_io_vec[bio->bi_vcnt++], page, some, 0);
+		bio->bi_iter.bi_size += some;
+		bytes -= some;
+	}
+	return true;
+}
+
+static struct vexfs_direct *vexfs_direct_new(struct vexfs_mount *m,
+					     struct bio *caller)
+{
+	bool write = op_is_write(bio_op(caller));
+	unsigned int bytes = caller->bi_iter.bi_size;
+	unsigned int entries = caller->bi_vcnt;
+	struct vexfs_direct *direct;
+	struct bio *bio;
+
+	if (!write)
+		entries = min_t(unsigned int, BIO_MAX_VECS,
+				DIV_ROUND_UP(bytes, PAGE_SIZE));
+	bio = bio_alloc_bioset(caller->bi_bdev, entries, caller->bi_opf,
+			       GFP_NOFS, &vexfs_direct_set);
+	if (!bio)
+		return NULL;
+	direct = container_of(bio, struct vexfs_direct, bio);
+	direct->mount = m;
+	direct->caller = caller;
+	direct->write = write;
+	bio->bi_iter.bi_sector = caller->bi_iter.bi_sector;
+	bio->bi_ioprio = caller->bi_ioprio;
+	bio->bi_end_io = vexfs_direct_end_io;
+	if (write) {
+		memcpy(bio->bi_io_vec, caller->bi_io_vec,
+		       entries * sizeof(*bio->bi_io_vec));
+		bio->bi_vcnt = entries;
+		bio->bi_iter.bi_size = bytes;
+	} else if (!vexfs_direct_room(bio, bytes)) {
+		vexfs_direct_free(direct, false);
+		return NULL;
+	}
+	direct->all = bio->bi_iter;
+	return direct;
+}
+
+void vexfs_direct_submit(const struct iomap_iter *iter, struct bio *caller,
+			 loff_t offset)
+{
+	struct vexfs_mount *m = vexfs_mount(iter->inode->i_sb);
+	struct vexfs_direct *direct;
+
+	if (!vexfs_is_safe) {
+		submit_bio(caller);
+		return;
+	}
+	direct = vexfs_direct_new(m, caller);
+	if (!direct) {
+		caller->bi_status = BLK_STS_RESOURCE;
+		bio_endio(caller);
+		return;
+	}
+	vexfs_mount_get(m);
+	spin_lock_irq(&m->write_lock);
+	if (!m->writes && !m->reads)
+		m->write_progress = jiffies;
+	if (direct->write)
+		m->writes += vexfs_direct_requests(direct);
+	else
+		m->reads++;
+	list_add_tail(&direct->list, &m->direct);
+	spin_unlock_irq(&m->write_lock);
+	submit_bio(&direct->bio);
+	if (vexfs_healthy(m))
+		vexfs_watch(m);
+	else
+		vexfs_detach(m);
+}
+
+/* The caller of one that is in flight, which goes on alone; NULL: none. */
+static struct bio *vexfs_direct_detach_one(struct vexfs_mount *m)
+{
+	struct vexfs_direct *direct;
+	struct bio *caller = NULL;
+	struct bvec_iter_all iter;
+	struct bio_vec *bvec;
+
+	spin_lock_irq(&m->write_lock);
+	direct = list_first_entry_or_null(&m->direct, struct vexfs_direct,
+					  list);
+	if (direct) {
+		vexfs_direct_unlist(direct);
+		caller = direct->caller;
+		if (direct->write)
+			bio_for_each_segment_all(bvec, &direct->bio, iter)
+				get_page(bvec->bv_page);
+	}
+	spin_unlock_irq(&m->write_lock);
+	return caller;
+}
+
+unsigned int vexfs_direct_detach(struct vexfs_mount *m)
+{
+	struct bio *caller;
+	unsigned int count = 0;
+
+	while (!vexfs_healthy(m) && (caller = vexfs_direct_detach_one(m))) {
+		caller->bi_status = BLK_STS_IOERR;
+		bio_endio(caller);
+		count++;
+	}
+	return count;
+}
