@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 
 #include "call.h"
+#include "credits.h"
 #include "errors.h"
 #include "post.h"
 #include "trace.h"

@@ -62,6 +62,17 @@ typedef int compat_mkdir_t;
 #define compat_mkdir_result(err) (err)
 #endif
 
+/* 7.1 waits for names that others look up without being given where. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#define COMPAT_D_WAIT(_wait)
+#define compat_d_alloc_parallel(parent, name, wait) \
+	d_alloc_parallel(parent, name)
+#else
+#define COMPAT_D_WAIT(_wait) DECLARE_WAIT_QUEUE_HEAD_ONSTACK(_wait)
+#define compat_d_alloc_parallel(parent, name, wait) \
+	d_alloc_parallel(parent, name, wait)
+#endif
+
 /* 6.17 hides the default dentry operations of a superblock. */
 static inline void
 compat_set_dentry_operations(struct super_block *sb,

@@ -207,7 +207,7 @@ static int vexfs_iomap_begin(struct inode *inode, loff_t offset, loff_t length,
 	if (flags & IOMAP_ZERO)
 		return vexfs_delay_mapped(inode, flags, seq, iomap);
 	atomic64_add(min_t(u64, length, iomap->length),
-		     &m->counters.read_bytes);
+		     &vexfs_mount(inode->i_sb)->counters.read_bytes);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 
 #include "change.h"
+#include "listing.h"
 
 struct vexfs_renaming {
 	struct inode *inode;
