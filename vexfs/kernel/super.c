@@ -13,6 +13,7 @@
 #include <linux/statfs.h>
 
 #include "call.h"
+#include "sealed.h"
 
 enum {
 	OPT_TIMEOUT,
@@ -207,7 +208,7 @@ stop:
 		vexfs_mount_stop(m);
 	sb->s_fs_info = NULL;
 	kfree(super);
-	return err;
+	return err == VEXFS_IS_SEALED ? vexfs_sealed_fill_super(sb, fc) : err;
 }
 
 static int vexfs_get_tree(struct fs_context *fc)
@@ -218,10 +219,13 @@ static int vexfs_get_tree(struct fs_context *fc)
 static int vexfs_reconfigure(struct fs_context *fc)
 {
 	struct super_block *sb = fc->root->d_sb;
-	struct vexfs_mount *m = vexfs_mount(sb);
+	struct vexfs_mount *m;
 	bool writable = !(fc->sb_flags & SB_RDONLY);
 	int err;
 
+	if (vexfs_is_sealed(sb))
+		return vexfs_sealed_reconfigure(fc);
+	m = vexfs_mount(sb);
 	sync_filesystem(sb);
 	if (writable && sb_rdonly(sb)) {
 		if (m->server_read_only && !m->session_read_only)
@@ -258,7 +262,8 @@ static int vexfs_init_fs_context(struct fs_context *fc)
 
 	if (!options)
 		return -ENOMEM;
-	if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE) {
+	if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE &&
+	    !vexfs_is_sealed(fc->root->d_sb)) {
 		*options = vexfs_mount(fc->root->d_sb)->options;
 	} else {
 		options->timeout_ms = READ_ONCE(vexfs_default_timeout_ms);
