@@ -95,7 +95,9 @@ pub fn check(image: &Image, progress: &mut dyn FnMut()) -> Result<Report> {
     let mut names = vec![0_u32; usize::try_from(inodes).unwrap_or(0)];
     let mut count = |ino: u64| {
         let place = usize::try_from(ino - 1).ok().and_then(|index| names.get_mut(index));
-        place.map(|place| *place = place.saturating_add(1));
+        if let Some(place) = place {
+            *place = place.saturating_add(1);
+        }
     };
     for ino in 1..=inodes {
         progress();

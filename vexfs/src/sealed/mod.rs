@@ -10,8 +10,11 @@
 //! | [`write`] | from a pool to an image |
 //! | [`read`] | looking into an image, whatever its bytes are |
 //! | [`check`] | everything that must hold in one |
+//! | [`forge`] | images that lie, for tests |
 
 pub mod check;
+#[doc(hidden)]
+pub mod forge;
 pub mod layout;
 pub mod read;
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Image {
         // One after the other: the body, the inodes, the checksums.
         let sound = blocks < LIMIT
             && head.inodes.get() > 0
-            && head.inodes.get() <= u64::from(u32::MAX)
+            && u32::try_from(head.inodes.get()).is_ok()
             && body_end > 0
             && at == body_end
             && at.checked_add(inode_blocks) == Some(sums_at)

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zerocopy::IntoBytes;
 
-use super::layout::{self, Bytes, Head, Inode, Super};
+use super::layout::{self, Inode};
 use super::read::Image;
 use super::write::{self, Options, WriteError, Written};
-use super::{check, is_sealed};
+use super::{check, forge, is_sealed};
 use crate::disk::scratch::Scratch;
 use crate::disk::{Disk, MemDisk};
 use crate::error::{Errno, Error};
@@ -349,38 +348,6 @@ fn every_flipped_bit_is_found_and_every_shorter_image_refused() {
     assert!(open(&unsealed).is_err());
 }
 
-/// Makes the checksums of all metadata right again.
-fn sealed_again(bytes: &mut [u8]) {
-    let head: Super = {
-        let block: Bytes = bytes[..BLOCK_SIZE].try_into().unwrap();
-        zerocopy::transmute!(block)
-    };
-    for (index, block) in bytes.chunks_exact_mut(BLOCK_SIZE).enumerate() {
-        let block: &mut Bytes = block.try_into().unwrap();
-        if index == 0 {
-            layout::seal(block, layout::SUPER_CRC);
-        } else if block.starts_with(&layout::HEAD_MAGIC.to_le_bytes()) {
-            layout::seal(block, layout::HEAD_CRC);
-        }
-    }
-    let body = usize::try_from(head.body_end.get())
-        .unwrap_or(0)
-        .min(bytes.len() / BLOCK_SIZE);
-    for at in 1..body {
-        let crc = crate::checksum::Crc::of(&bytes[at * BLOCK_SIZE..][..BLOCK_SIZE]).0;
-        let per = usize::try_from(layout::BLOCK_CHECKSUMS).unwrap();
-        let block = usize::try_from(head.sums_at.get()).unwrap_or(0) + (at - 1) / per;
-        let place = block * BLOCK_SIZE + size_of::<Head>() + (at - 1) % per * 4;
-        if let Some(place) = bytes.get_mut(place..place + 4) {
-            place.copy_from_slice(crc.as_bytes());
-        }
-    }
-    let sums = usize::try_from(head.sums_at.get()).unwrap_or(usize::MAX);
-    for block in bytes.chunks_exact_mut(BLOCK_SIZE).skip(sums) {
-        layout::seal(block.try_into().unwrap(), layout::HEAD_CRC);
-    }
-}
-
 /// Asks everything of an image that can be asked; only that it ends is looked at.
 fn look_everywhere(image: &Image) {
     let _report = check::check(image, &mut || {});
@@ -423,7 +390,7 @@ proptest! {
             bytes[at..end].fill(value);
         }
         if mend {
-            sealed_again(&mut bytes);
+            forge::make_right(&mut bytes);
         }
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));

@@ -474,15 +474,14 @@ impl<'a> Writer<'a> {
             let blocks = piece.chunks_exact(BLOCK_SIZE).take(length.div_ceil(BLOCK_SIZE));
             for (index, block) in (0..).zip(blocks) {
                 let name = if shared { name_of(&extent.source, index) } else { None };
-                let at = match name.and_then(|name| self.shared.get(&name)) {
-                    Some(at) => *at,
-                    None => {
-                        let at = self.emit(block)?;
-                        if let Some(name) = name.filter(|_| self.shared.len() < SHARED_MOST) {
-                            self.shared.insert(name, at);
-                        }
-                        at
+                let at = if let Some(at) = name.and_then(|name| self.shared.get(&name)) {
+                    *at
+                } else {
+                    let at = self.emit(block)?;
+                    if let Some(name) = name.filter(|_| self.shared.len() < SHARED_MOST) {
+                        self.shared.insert(name, at);
                     }
+                    at
                 };
                 add(extents, extent.at.plus(index).0, at);
                 stored += 1;
