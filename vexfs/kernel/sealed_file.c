@@ -10,6 +10,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bio.h>
+#include <linux/fs.h>
 #include <linux/fileattr.h>
 #include <linux/highmem.h>
 #include <linux/iomap.h>

@@ -5,7 +5,6 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/fileattr.h>
 #include <linux/fs.h>
 #include <linux/kdev_t.h>
 #include <linux/pagemap.h>
