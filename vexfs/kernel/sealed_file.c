@@ -196,13 +196,13 @@ COMPAT_IOMAP_OPS(vexfs_sealed_iomap_ops, vexfs_sealed_iomap_begin);
 static void vexfs_sealed_folio_put(struct vexfs_sealed_folio *whole)
 {
 	struct folio *folio = whole->folio;
-	loff_t size = i_size_read(folio->mapping->host);
+	loff_t from = i_size_read(folio->mapping->host) - folio_pos(folio);
 
 	if (!atomic_dec_and_test(&whole->left))
 		return;
-	if (size < folio_pos(folio) + folio_size(folio))
-		folio_zero_segment(folio, size - folio_pos(folio),
-				   folio_size(folio));
+	from = max_t(loff_t, from, 0);
+	if (from < folio_size(folio))
+		folio_zero_segment(folio, from, folio_size(folio));
 	folio_end_read(folio, !READ_ONCE(whole->err));
 	kfree(whole);
 }

@@ -34,8 +34,12 @@ struct Loop(String);
 
 impl Loop {
     fn of(file: &str) -> Result<Self> {
+        Self::with(&["--find", "--show", "--read-only", file])
+    }
+
+    fn with(words: &[&str]) -> Result<Self> {
         kmod::modprobe("loop")?;
-        let told = sys::output("losetup", &["--find", "--show", "--read-only", file])?;
+        let told = sys::output("losetup", words)?;
         Ok(Self(told.trim().to_owned()))
     }
 
