@@ -21,6 +21,7 @@ use vexfs_fuse::mount_table::{self, Mount};
 
 use crate::commands::{add, recover};
 use crate::failure::failed;
+use crate::image;
 use crate::ublk::{self, Known};
 
 /// The type of such mounts.
@@ -115,6 +116,22 @@ impl Asked {
 
 /// Why the module cannot be used here; none if it can. What can be loaded is loaded.
 pub(crate) fn unusable() -> Option<String> {
+    let reason = without_module();
+    if reason.is_some() {
+        return reason;
+    }
+    let driver = Path::new("/dev/ublk-control");
+    if !driver.exists() {
+        load("ublk_drv");
+        if !driver.exists() {
+            return Some("this kernel has no ublk driver".to_owned());
+        }
+    }
+    None
+}
+
+/// The same of the module alone, which is enough for sealed images.
+pub(crate) fn without_module() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("only root can use the kernel module".to_owned());
     }
@@ -126,13 +143,6 @@ pub(crate) fn unusable() -> Option<String> {
         load("vexfs");
         if !registered() {
             return Some("this kernel has no module vexfs".to_owned());
-        }
-    }
-    let driver = Path::new("/dev/ublk-control");
-    if !driver.exists() {
-        load("ublk_drv");
-        if !driver.exists() {
-            return Some("this kernel has no ublk driver".to_owned());
         }
     }
     None
@@ -160,8 +170,15 @@ fn device_of(path: &Path) -> Option<Known> {
     known.is_filesystem().then_some(known)
 }
 
-/// Mounts a pool, or the device of one. Returns the device.
+/// Mounts a pool, or the device of one, or a sealed image. Returns the device; of an image that it is in.
 pub(crate) fn mount_pool(pool: &Path, directory: &Path, asked: &Asked, log_file: Option<&Path>) -> Result<String> {
+    if image::is_image(pool) {
+        // What only questions to a server are about (timeouts) is not asked for; that it is read-only goes without saying.
+        let words = asked.fuse.iter().map(String::as_str);
+        let words: Vec<&str> = words.filter(|word| !["ro", "rw"].contains(word)).collect();
+        image::mount(pool, directory, &words.join(","))?;
+        return Ok(pool.display().to_string());
+    }
     let (device, made) = match device_of(pool) {
         Some(known) => (known.path(), None),
         None => device_for(pool, log_file)?,

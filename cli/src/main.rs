@@ -27,6 +27,7 @@ mod commands;
 mod copy;
 mod failure;
 mod figures;
+mod image;
 mod kernel_mount;
 mod npy;
 mod place;

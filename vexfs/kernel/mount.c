@@ -12,6 +12,7 @@
 #include "credits.h"
 #include "exchange.h"
 #include "post.h"
+#include "sealed.h"
 #include "wire.h"
 
 /*
@@ -125,7 +126,8 @@ int vexfs_mount_alone(struct vexfs_mount *m)
 
 /*
  * Reads the super window, with a timeout: a device whose server has died keeps
- * a read forever. @super holds the machine's numbers afterwards.
+ * a read forever. @super holds the machine's numbers afterwards. VEXFS_IS_SEALED:
+ * the device is a sealed image instead.
  */
 int vexfs_mount_identify(struct vexfs_mount *m, int silent,
 			 struct vexfs_super *super)
@@ -145,6 +147,8 @@ int vexfs_mount_identify(struct vexfs_mount *m, int silent,
 	} else if (!err && x->status) {
 		wrong = "the device cannot be read";
 		err = blk_status_to_errno(x->status);
+	} else if (!err && vexfs_sealed_is(x->reply)) {
+		err = VEXFS_IS_SEALED;
 	} else if (!err) {
 		memcpy(super, x->reply, sizeof(*super));
 		wrong = vexfs_check_super(super, bdev_nr_bytes(m->bdev));

@@ -14,6 +14,7 @@
 
 #include "call.h"
 #include "credits.h"
+#include "sealed.h"
 
 enum {
 	OPT_TIMEOUT,
@@ -213,7 +214,7 @@ stop:
 		vexfs_mount_stop(m);
 	sb->s_fs_info = NULL;
 	kfree(super);
-	return err;
+	return err == VEXFS_IS_SEALED ? vexfs_sealed_fill_super(sb, fc) : err;
 }
 
 static int vexfs_get_tree(struct fs_context *fc)
@@ -224,10 +225,13 @@ static int vexfs_get_tree(struct fs_context *fc)
 static int vexfs_reconfigure(struct fs_context *fc)
 {
 	struct super_block *sb = fc->root->d_sb;
-	struct vexfs_mount *m = vexfs_mount(sb);
+	struct vexfs_mount *m;
 	bool writable = !(fc->sb_flags & SB_RDONLY);
 	int err;
 
+	if (vexfs_is_sealed(sb))
+		return vexfs_sealed_reconfigure(fc);
+	m = vexfs_mount(sb);
 	sync_filesystem(sb);
 	if (writable && sb_rdonly(sb)) {
 		if (m->server_read_only && !m->session_read_only)
@@ -264,7 +268,8 @@ static int vexfs_init_fs_context(struct fs_context *fc)
 
 	if (!options)
 		return -ENOMEM;
-	if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE) {
+	if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE &&
+	    !vexfs_is_sealed(fc->root->d_sb)) {
 		*options = vexfs_mount(fc->root->d_sb)->options;
 	} else {
 		options->timeout_ms = READ_ONCE(vexfs_default_timeout_ms);

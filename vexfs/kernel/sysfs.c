@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What can be seen of the module and its mounts:
+ * What can be seen of mounts that have a server:
  *
- *	/sys/fs/vexfs/mounts			number of mounts
- *	/sys/fs/vexfs/variant			what was built
  *	/sys/fs/vexfs/<device>/health		HEALTHY, DEGRADED, LOST or GONE
  *	/sys/fs/vexfs/<device>/session, epoch
  *	/sys/fs/vexfs/<device>/writing		requests of writeback in flight
@@ -16,29 +14,6 @@
 
 #include "variant.h"
 #include "vexfs.h"
-
-static struct kobject *vexfs_root;
-
-static ssize_t mounts_show(struct kobject *kobj, struct kobj_attribute *attr,
-			   char *buf)
-{
-	return sysfs_emit(buf, "%d\n", atomic_read(&vexfs_mounts));
-}
-
-static ssize_t variant_show(struct kobject *kobj, struct kobj_attribute *attr,
-			    char *buf)
-{
-	return sysfs_emit(buf, "%s\n", VEXFS_VARIANT);
-}
-
-static struct kobj_attribute vexfs_mounts_attr = __ATTR_RO(mounts);
-static struct kobj_attribute vexfs_variant_attr = __ATTR_RO(variant);
-
-static const struct attribute * const vexfs_root_attrs[] = {
-	&vexfs_mounts_attr.attr,
-	&vexfs_variant_attr.attr,
-	NULL,
-};
 
 struct vexfs_counter_attr {
 	struct kobj_attribute attr;
@@ -163,7 +138,7 @@ static const struct kobj_type vexfs_mount_type = {
 int vexfs_sysfs_add(struct vexfs_mount *m)
 {
 	/* After a failure too, vexfs_sysfs_remove() ends what was begun. */
-	return kobject_init_and_add(&m->kobj, &vexfs_mount_type, vexfs_root,
+	return kobject_init_and_add(&m->kobj, &vexfs_mount_type, vexfs_sysfs_root,
 				    "%s", m->name);
 }
 
@@ -175,23 +150,4 @@ void vexfs_sysfs_remove(struct vexfs_mount *m)
 	kobject_del(&m->kobj);
 	kobject_put(&m->kobj);
 	wait_for_completion(&m->kobj_gone);
-}
-
-int vexfs_sysfs_init(void)
-{
-	int err;
-
-	vexfs_root = kobject_create_and_add(VEXFS_NAME, fs_kobj);
-	if (!vexfs_root)
-		return -ENOMEM;
-	err = sysfs_create_files(vexfs_root, vexfs_root_attrs);
-	if (err)
-		kobject_put(vexfs_root);
-	return err;
-}
-
-void vexfs_sysfs_exit(void)
-{
-	sysfs_remove_files(vexfs_root, vexfs_root_attrs);
-	kobject_put(vexfs_root);
 }

@@ -22,7 +22,13 @@ field() {
 [ -n "$(field version)" ] || fail "no version"
 field alias | grep -qx 'fs-vexfs' || fail "mount would not find it: no alias fs-vexfs"
 [ -z "$(field depends)" ] || fail "needs other modules: $(field depends)"
-for parameter in timeout_ms retries; do
+case $variant in
+safe-ffi | standard) parameters='timeout_ms retries damage_limit' ;;
+safe) parameters=damage_limit ;;
+c-only) parameters= ;;
+*) fail "there is no variant $variant" ;;
+esac
+for parameter in $parameters; do
 	field parm | grep -q "^$parameter:" || fail "no parameter $parameter"
 done
 grep -aq "loaded ($variant)" "$module" || fail "is not the variant $variant"

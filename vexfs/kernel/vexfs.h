@@ -31,7 +31,6 @@
 #include "variant.h"
 #include "vexfs_abi.h"
 
-#define VEXFS_NAME		"vexfs"
 #define VEXFS_SB_MAGIC		0x56455846	/* "VEXF" */
 #define VEXFS_ROOT_INO		1
 #define VEXFS_MAX_LINKS		65535
@@ -272,20 +271,17 @@ static inline u64 vexfs_ino(const struct inode *inode)
 #define vexfs_info(m, fmt, ...) \
 	pr_info_ratelimited("%s: " fmt, (m)->name, ##__VA_ARGS__)
 
-/* main.c */
+/* client.c */
 extern struct workqueue_struct *vexfs_wq;
-extern atomic_t vexfs_mounts;
 extern unsigned int vexfs_default_timeout_ms;
 extern unsigned int vexfs_default_retries;
-
-/* super.c */
-int vexfs_super_register(void);
-void vexfs_super_unregister(void);
 
 /* mount.c */
 struct vexfs_mount *vexfs_mount_new(struct super_block *sb,
 				    const struct vexfs_options *options);
 int vexfs_mount_alone(struct vexfs_mount *m);
+/* What vexfs_mount_identify() returns for an image that needs no server. */
+#define VEXFS_IS_SEALED	1
 int vexfs_mount_identify(struct vexfs_mount *m, int silent,
 			 struct vexfs_super *super);
 void vexfs_mount_stop(struct vexfs_mount *m);
@@ -492,8 +488,6 @@ int vexfs_getxattr(struct inode *inode, const char *name, void *value,
 extern const struct export_operations vexfs_export_operations;
 
 /* sysfs.c */
-int vexfs_sysfs_init(void);
-void vexfs_sysfs_exit(void);
 int vexfs_sysfs_add(struct vexfs_mount *m);
 void vexfs_sysfs_remove(struct vexfs_mount *m);
 

@@ -3,21 +3,9 @@
  * Checked decoding of what the device says.
  */
 
-#include <linux/stat.h>
 #include <linux/string.h>
 
 #include "wire.h"
-
-u32 vexfs_crc(const void *data, size_t length, size_t field)
-{
-	static const u8 zero[4];
-	u32 crc;
-
-	crc = compat_crc32c(~0, data, field);
-	crc = compat_crc32c(crc, zero, sizeof(zero));
-	crc = compat_crc32c(crc, data + field + 4, length - field - 4);
-	return ~crc;
-}
 
 const void *vexfs_take(struct vexfs_reader *reader, size_t length)
 {
@@ -27,22 +15,6 @@ const void *vexfs_take(struct vexfs_reader *reader, size_t length)
 		return NULL;
 	reader->at = at + length;
 	return at;
-}
-
-static bool vexfs_kind_ok(u16 mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFREG:
-	case S_IFDIR:
-	case S_IFLNK:
-	case S_IFCHR:
-	case S_IFBLK:
-	case S_IFIFO:
-	case S_IFSOCK:
-		return true;
-	default:
-		return false;
-	}
 }
 
 int vexfs_take_attr(struct vexfs_reader *reader, const struct vexfs_mount *m,
@@ -149,13 +121,4 @@ const char *vexfs_check_super(struct vexfs_super *super, u64 device_bytes)
 	if (!super->max_file_bytes || super->max_file_bytes > S64_MAX)
 		return "the longest file is out of range";
 	return NULL;
-}
-
-bool vexfs_name_ok(const char *name, size_t length)
-{
-	if (!length || length > VEXFS_NAME_BYTES ||
-	    memchr(name, 0, length) || memchr(name, '/', length))
-		return false;
-	return !(name[0] == '.' &&
-		 (length == 1 || (length == 2 && name[1] == '.')));
 }

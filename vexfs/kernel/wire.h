@@ -8,6 +8,7 @@
 
 #include <asm/byteorder.h>
 
+#include "checks.h"
 #include "vexfs.h"
 
 /* The fields of vexfs_abi.h are plain numbers, little-endian on the wire. */
@@ -24,9 +25,6 @@ struct vexfs_reader {
 	const u8 *end;
 };
 
-/* CRC-32C of a block of bytes whose checksum field is at @field. */
-u32 vexfs_crc(const void *data, size_t length, size_t field);
-
 /* The next @length bytes, or NULL if there are not as many. */
 const void *vexfs_take(struct vexfs_reader *reader, size_t length);
 
@@ -36,8 +34,5 @@ int vexfs_take_attr(struct vexfs_reader *reader, const struct vexfs_mount *m,
 
 /* Checks the super block of a device. The text says what is wrong, or NULL. */
 const char *vexfs_check_super(struct vexfs_super *super, u64 device_bytes);
-
-/* Names in directories: what VFS may be told. */
-bool vexfs_name_ok(const char *name, size_t length);
 
 #endif /* VEXFS_WIRE_H */

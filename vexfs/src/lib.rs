@@ -19,6 +19,7 @@
 //! | [`acl`] | POSIX access control lists |
 //! | [`query`] | requests about spaces and vectors, for callers with permissions |
 //! | [`check`] | finding and mending damage |
+//! | [`sealed`] | trees in one file that is only read, for mounting without a server |
 //! | [`client`] | the language of the kernel module: its messages, and what a server does about them |
 //!
 //! The kernel module that mounts what this engine serves is in `vexfs/kernel`. See `docs/ARCHITECTURE.md` and
@@ -38,6 +39,7 @@ pub mod meta;
 pub mod metrics;
 pub mod pool;
 pub mod query;
+pub mod sealed;
 pub mod size;
 pub mod space;
 pub mod units;

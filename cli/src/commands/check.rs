@@ -12,9 +12,12 @@ use serde_json::json;
 use vexfs::check::{CheckOptions, DEFAULT_MEMORY, Report, check};
 use vexfs::pool::{Access, OpenOptions, Pool};
 
-use crate::{failure, show};
+use crate::failure::failed;
+use crate::{failure, image, show};
 
 /// Look for damage, and mend it.
+///
+/// Of a sealed image everything is looked at, its contents too.
 ///
 /// Ends with 0 if nothing is wrong (warnings do not count) or everything was mended, with 1 if something stays wrong.
 #[derive(Args)]
@@ -28,7 +31,7 @@ Examples:
   vexfs-ublk check --rebuild-vectors pool.img"
 )]
 pub(crate) struct Arguments {
-    /// File or block device; must not be mounted
+    /// File or block device; must not be mounted. Or a sealed image
     pool: PathBuf,
     /// Mend what can be mended without inventing data
     #[arg(long)]
@@ -45,6 +48,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
+    if image::is_image(&arguments.pool) {
+        return sealed(arguments, json);
+    }
     let wanted = Wanted {
         repair: arguments.repair || arguments.rebuild_vectors,
         verify_data: arguments.scrub,
@@ -55,6 +61,25 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
         Ok(report) => {
             tell(&report, json);
             ExitCode::from(u8::from(!report.clean_after))
+        }
+        Err(error) => failure::tell(&error, json),
+    }
+}
+
+/// Of a sealed image all is looked at, and nothing can be mended.
+fn sealed(arguments: &Arguments, json: bool) -> ExitCode {
+    let result = if arguments.repair || arguments.rebuild_vectors {
+        Err(failed(
+            format!("{} is a sealed image, which is not mended", arguments.pool.display()),
+            "check it without --repair, and export it again if it is damaged",
+        ))
+    } else {
+        image::examine(&arguments.pool)
+    };
+    match result {
+        Ok(report) => {
+            image::tell(&report, json);
+            ExitCode::from(u8::from(!report.is_sound()))
         }
         Err(error) => failure::tell(&error, json),
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A pool, or a part of it, as a tar archive.
+//! A pool, or a part of it, as a tar archive, or as a sealed image.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +14,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use vexfs::fs::record::Kind;
 use vexfs::fs::{Attributes, Fs};
+use vexfs::sealed::{self, write::Options};
 use vexfs::units::{BLOCK_SIZE, Ino};
 
 use crate::archive::sparse::Map;
@@ -28,6 +29,9 @@ use crate::show;
 /// The archive holds types, permissions, numeric owners, times with nanoseconds, extended attributes, access lists, holes,
 /// hard links and devices in forms that GNU tar and bsdtar read, and creation times, flags, promised space and sockets in
 /// records that only import reads. Names in it begin with ./ and are sorted: the same files give the same archive.
+///
+/// With --image FILE becomes a sealed image instead, of a directory: a filesystem that is only read, with checksums, which
+/// the kernel module mounts without a server (docs/FORMAT-SEALED.md). The same files give the same image.
 #[derive(Args)]
 #[command(
     after_help = "Changes: nothing in the pool. FILE appears when the archive is complete; one of that name is replaced.
@@ -36,7 +40,8 @@ Examples:
   vexfs-ublk export pool.img backup.tar
   vexfs-ublk export pool.img:/photos - | zstd > photos.tar.zst
   vexfs-ublk export pool.img | tar --extract --acls --xattrs --warning=no-unknown-keyword -C out
-  vexfs-ublk export --portable pool.img:/photos photos.tar"
+  vexfs-ublk export --portable pool.img:/photos photos.tar
+  vexfs-ublk export --image pool.img:/photos photos.sealed; mount -t vexfs -o ro photos.sealed /mnt"
 )]
 pub(crate) struct Arguments {
     /// POOL or POOL:/path
@@ -47,11 +52,23 @@ pub(crate) struct Arguments {
     /// Leave out what only import reads: no warnings from other programs; sockets are left out too
     #[arg(long)]
     portable: bool,
+    /// Write a sealed image; FILE may be a block device
+    #[arg(long, conflicts_with = "portable")]
+    image: bool,
+    /// Label of the image, up to 64 bytes; that of the pool if it is not told
+    #[arg(long, requires = "image")]
+    label: Option<String>,
+    /// Leave the checksums of file contents out of the image
+    #[arg(long, requires = "image")]
+    no_checksums: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let place = Place::or_root(&arguments.place);
     let to_stdout = arguments.file == "-";
+    if arguments.image {
+        return image(arguments, &place, json);
+    }
     if to_stdout && json {
         return Err(failed(
             "--json and the archive would both go to the standard output",
@@ -89,6 +106,37 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     if json {
         let file = arguments.file.to_string_lossy();
         show::document(json!({"file": file, "members": export.members, "bytes": bytes}));
+    }
+    Ok(())
+}
+
+/// Writes a sealed image.
+fn image(arguments: &Arguments, place: &Place, json: bool) -> Result<()> {
+    if arguments.file == "-" {
+        return Err(failed(
+            "an image is written to a file or device",
+            "name one after the pool",
+        ));
+    }
+    let fs = place::open_to_read(&place.pool)?;
+    let found = place.find(&fs)?;
+    let label = arguments.label.clone().unwrap_or_else(|| fs.superblock().label);
+    let options = Options {
+        label,
+        checksums: !arguments.no_checksums,
+    };
+    let file = Path::new(&arguments.file);
+    let bar = show::byte_bar("exporting", whole_pool(&fs, place));
+    let written = sealed::write::write(&fs, found.ino, &options, file, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let written = written?;
+    if json {
+        show::document(json!({
+            "file": arguments.file.to_string_lossy(),
+            "inodes": written.inodes,
+            "bytes": written.bytes,
+            "uuid": uuid::Uuid::from_bytes(written.uuid).to_string(),
+        }));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use vexfs::pool::State;
 use vexfs::units::{BLOCK_SIZE, Ino};
 
 use crate::place::{self, Place};
-use crate::show;
+use crate::{image, show};
 
 /// Say what a pool is and how full, or how large a tree is.
 ///
@@ -27,7 +27,7 @@ Examples:
   vexfs-ublk info pool.img:/photos
   vexfs-ublk --json info pool.img")]
 pub(crate) struct Arguments {
-    /// POOL, or POOL:/path for a part of it
+    /// POOL, or POOL:/path for a part of it, or a sealed image
     place: OsString,
 }
 
@@ -40,6 +40,10 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         return Ok(());
     }
     let place = Place::or_root(&arguments.place);
+    if image::is_image(&place.pool) {
+        show::table(&image::about(&place.pool, json)?, json);
+        return Ok(());
+    }
     let fs = place::open_to_read(&place.pool)?;
     show::table(&whole(&fs, json), json);
     Ok(())

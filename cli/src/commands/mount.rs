@@ -14,9 +14,9 @@ use vexfs_fuse::options::Options;
 
 use crate::failure::failed;
 use crate::kernel_mount::{self, Asked, Way};
-use crate::{failure, show};
+use crate::{failure, image, show};
 
-/// Mount a pool on a directory.
+/// Mount a pool, or a sealed image, on a directory.
 ///
 /// By the kernel module where that is there, else through FUSE. Returns when the mount answers; the server goes on in the
 /// background. Ends with 1 and the reason if there is no mount.
@@ -24,7 +24,7 @@ use crate::{failure, show};
 #[command(after_help = AFTER)]
 #[expect(clippy::struct_excessive_bools, reason = "switches")]
 pub(crate) struct Arguments {
-    /// File or block device with the pool
+    /// File or block device with the pool or sealed image; an image is mounted read-only
     pool: PathBuf,
     /// Directory to mount on
     directory: PathBuf,
@@ -156,6 +156,17 @@ fn announce(pool: &Path, directory: &Path, device: Option<&str>, json: bool) {
 
 /// Whether the kernel module is to mount; if it may and cannot, why.
 fn chosen(asked: &Asked, pool: &Path) -> Result<std::result::Result<(), String>> {
+    if image::is_image(pool) {
+        let reason = if asked.way == Way::Fuse {
+            Some("FUSE does not know sealed images".to_owned())
+        } else {
+            kernel_mount::without_module()
+        };
+        return match reason {
+            None => Ok(Ok(())),
+            Some(reason) => Err(failed(reason, "a sealed image is mounted by the kernel module")),
+        };
+    }
     if asked.way == Way::Fuse {
         return Ok(Err("the options say so".to_owned()));
     }

@@ -20,6 +20,12 @@ use crate::host::{cache, workspace};
 /// Folders with kernel modules, relative to the checkout.
 pub const FOLDERS: [&str; 3] = ["vexfs/kernel", "dsmil/kernel", "tests/kernel"];
 
+/// The folder whose module has variants.
+const VARIED: &str = "vexfs/kernel";
+
+/// Variants of it that tests load besides the default one, as `vexfs-<variant>`.
+const VARIANTS: [&str; 2] = ["safe", "c-only"];
+
 /// Modules whose crashes are this project's.
 pub const WATCHED: [&str; 2] = ["vexfs", "uio_dsmil"];
 
@@ -63,7 +69,7 @@ fn sources() -> Result<Vec<(PathBuf, Vec<u8>)>> {
 
 fn fingerprint(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&kernel.release, &kernel.headers, sources).hash(&mut hasher);
+    (&kernel.release, &kernel.headers, VARIANTS, sources).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -134,13 +140,14 @@ fn build(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)], fingerprint: u64, into
     let inside = stage(kernel, sources, &format!("lab-modules-{fingerprint:016x}"))?;
     let outside = kernel.tree.path(&inside);
     let mut warnings = Vec::new();
+    let mut seen = |line: &str| {
+        step.now(line.trim().to_owned());
+        if line.contains("warning:") && !NOT_OURS.iter().any(|known| line.contains(known)) {
+            warnings.push(line.to_owned());
+        }
+    };
     for folder in FOLDERS {
-        make(kernel, &inside, folder, &["W=1", "modules"], |line| {
-            step.now(line.trim().to_owned());
-            if line.contains("warning:") && !NOT_OURS.iter().any(|known| line.contains(known)) {
-                warnings.push(line.to_owned());
-            }
-        })?;
+        make(kernel, &inside, folder, &["W=1", "modules"], &mut seen)?;
         for entry in fs::read_dir(outside.join(folder))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "ko") {
@@ -148,6 +155,15 @@ fn build(kernel: &Kernel, sources: &[(PathBuf, Vec<u8>)], fingerprint: u64, into
                 fs::copy(&path, into.join(name)).with_context(|| format!("copying {}", path.display()))?;
             }
         }
+    }
+    for variant in VARIANTS {
+        // It is part of every object: each build starts from nothing.
+        make(kernel, &inside, VARIED, &["clean"], |_| {})?;
+        let goals = ["W=1", &format!("VEXFS_VARIANT={variant}"), "modules"];
+        make(kernel, &inside, VARIED, &goals, &mut seen)?;
+        let built = outside.join(VARIED).join("vexfs.ko");
+        fs::copy(&built, into.join(format!("vexfs-{variant}.ko")))
+            .with_context(|| format!("copying {}", built.display()))?;
     }
     cache::remove(&outside)?;
     if !warnings.is_empty() {
