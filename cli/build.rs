@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Finds out whether filesystems can be mounted here. Where they cannot, the tests that mount say so as "ignored", with the
+//! Finds out whether filesystems can be mounted here, and units run. Where they cannot, the tests that do say so as "ignored", with the
 //! reason, instead of passing or failing.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 /// The number of the capability to mount; root of a container often lacks it.
@@ -19,6 +20,12 @@ fn main() {
     let capabilities = field("CapEff:").and_then(|bits| u64::from_str_radix(bits, 16).ok());
     let may_mount = is_root && capabilities.is_some_and(|bits| bits >> CAP_SYS_ADMIN & 1 == 1);
     println!("cargo::rustc-check-cfg=cfg(users_can_mount)");
+    println!("cargo::rustc-check-cfg=cfg(can_manage)");
+    let systemd = "/lib/systemd/systemd";
+    println!("cargo::rerun-if-changed={systemd}");
+    if may_mount && Path::new(systemd).exists() {
+        println!("cargo::rustc-cfg=can_manage");
+    }
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
     if may_mount && device.is_ok() {
         println!("cargo::rustc-cfg=can_mount");

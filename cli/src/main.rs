@@ -17,6 +17,7 @@
 //! | [`ublk`] | block devices, and the daemons that serve them |
 //! | [`kernel_mount`] | mounts by the kernel module |
 //! | [`vectors`], [`npy`] | asking about vectors; arrays of them |
+//! | [`service`] | daemons as units of systemd |
 //! | [`show`], [`figures`] | text for people, JSON for programs |
 //! | [`failure`] | how failures are told |
 
@@ -32,6 +33,7 @@ mod kernel_mount;
 mod npy;
 mod place;
 mod served;
+mod service;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -113,6 +115,10 @@ enum Command {
     Doctor(commands::doctor::Arguments),
     #[command(hide = true)]
     Generate(commands::generate::Arguments),
+    #[command(hide = true)]
+    Identify(commands::identify::Arguments),
+    #[command(hide = true)]
+    BeforeStop(commands::before_stop::Arguments),
 }
 
 /// What is logged unless somebody says otherwise: commands say what went wrong themselves.
@@ -229,6 +235,8 @@ fn run(cli: &Cli) -> ExitCode {
         Command::Import(arguments) => commands::import::run(arguments, json),
         Command::Doctor(arguments) => return commands::doctor::run(arguments, json),
         Command::Generate(arguments) => commands::generate::run(arguments, programs(), json),
+        Command::Identify(arguments) => commands::identify::run(arguments, json),
+        Command::BeforeStop(arguments) => commands::before_stop::run(arguments, json),
         Command::Add(arguments) => commands::add::run(arguments, cli.log.as_deref(), json),
         Command::Del(arguments) => commands::del::run(arguments, json),
         Command::List(arguments) => commands::list::run(arguments, json),

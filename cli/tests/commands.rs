@@ -329,3 +329,26 @@ fn names_links_and_attributes_are_changed_in_place() {
     assert!(fails(here, &["xattr", "set", "pool:/c", "strange.name", "x"]).contains("begin with user."));
     ok(here, &["check", "pool"]);
 }
+
+#[test]
+fn udev_is_told_what_is_in_a_device_whoever_has_it() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    ok(here, &["mkfs", "pool", "--size", "64MiB", "--label", "my data"]);
+    let info: Value = serde_json::from_str(&ok(here, &["info", "pool", "--json"])).unwrap();
+    let uuid = info["uuid"].as_str().unwrap();
+    let expected = format!(
+        "ID_FS_TYPE=vexfs\nID_FS_USAGE=filesystem\nID_FS_UUID={uuid}\nID_FS_UUID_ENC={uuid}\nID_FS_LABEL=my_data\n\
+         ID_FS_LABEL_ENC=my\\x20data\nID_VEXFS_LINKS=1\n"
+    );
+    assert_eq!(ok(here, &["identify", "pool"]), expected);
+    // Opened for writing by somebody, it cannot be opened otherwise.
+    let locked = vexfs::fs::Fs::open(&here.join("pool"), &vexfs::fs::MountOptions::default()).unwrap();
+    assert_eq!(ok(here, &["identify", "pool"]), expected);
+    locked.close().unwrap();
+    std::fs::write(here.join("other"), vec![7; 1 << 20]).unwrap();
+    std::fs::write(here.join("empty"), "").unwrap();
+    for name in ["other", "empty"] {
+        assert!(fails(here, &["identify", name]).contains("no pool"));
+    }
+}

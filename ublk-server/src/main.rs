@@ -8,12 +8,13 @@
 //! - stdout carries the path of each device, a line each, written when it is open for I/O. With `--detach` it carries one
 //!   line of JSON instead, [`Report`], and nobody is written to afterwards.
 //! - SIGTERM, SIGINT and SIGHUP end it with exit code 0: devices in use stay, for the next server; others are deleted.
-//! - An error is one line on stderr and exit code 1; a wrong command line is exit code 2.
+//! - An error is one line on stderr, and the status of the unit, and exit code 1; a wrong command line is exit code 2. Exit code
+//!   3: there was nothing to serve, which another try does not change.
 //! - Logs go to stderr, or to the journal where stderr is that; with `--detach` to the journal, if there is one.
 
 #![expect(clippy::doc_markdown, reason = "help texts are for terminals")]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -25,8 +26,10 @@ use clap::{CommandFactory, Parser};
 use ublk_server::args::{ArgsError, DeviceArgs};
 use ublk_server::daemon::protocol::{Backing, Wanted};
 use ublk_server::daemon::report::Report;
+use ublk_server::daemon::unit::{self, Order};
 use ublk_server::daemon::{self, End, HANDOVER_VARIABLE, Ready, Settings};
 use vexfs_control::logging::{self, LogControl, Output};
+use vexfs_control::place;
 
 /// Serve block devices from user space.
 #[derive(Debug, Parser)]
@@ -70,21 +73,49 @@ struct ServeArgs {
     /// What to serve, as JSON of the control protocol, instead of everything above
     #[arg(long, hide = true, value_name = "JSON", conflicts_with = "from")]
     wanted: Option<String>,
+    /// The instance of vexfs-ublk@.service that this is: it serves what was asked of it, else the pool it is named after
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["from", "detach"])]
+    instance: Option<OsString>,
 }
+
+/// Exit code where there is nothing to serve.
+const NOTHING: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let Task::Serve(serve) = args.command;
+    let Task::Serve(mut serve) = args.command;
+    // Of the program that is run in a handover the one before it says what is wanted.
+    let order = match serve
+        .instance
+        .as_deref()
+        .filter(|_| serve.wanted.is_none())
+        .map(ordered)
+    {
+        None => None,
+        Some(Ok((pool, order))) => {
+            serve.from = Some(pool);
+            order
+        }
+        Some(Err(error)) => return failed(&error, false),
+    };
+    if let Some(order) = &order {
+        serve.until_idle = order.until_idle;
+        serve.mlock = order.lock_memory;
+    }
+    let level = args
+        .log
+        .as_deref()
+        .or(order.as_ref().and_then(|order| order.log.as_deref()));
     let output = if serve.detach && !serve.log_errors {
         Output::Journal
     } else {
         Output::Errors
     };
-    let log = match logging::start(args.log.as_deref(), "info", output) {
+    let log = match logging::start(level, "info", output) {
         Ok(log) => log,
         Err(error) => return failed(&error, false),
     };
-    let wanted = match wanted(&serve) {
+    let wanted = match order.map_or_else(|| wanted(&serve), |order| Ok(order.wanted)) {
         Ok(wanted) => wanted,
         Err(ArgsError::Usage(text)) => Args::command().error(ErrorKind::ValueValidation, text).exit(),
         Err(error) => return failed(&error, serve.detach),
@@ -112,7 +143,26 @@ fn wanted(serve: &ServeArgs) -> Result<Wanted, ArgsError> {
     Ok(wanted)
 }
 
+/// The pool that an instance is named after, and what a command asked of it, if one did.
+fn ordered(instance: &OsStr) -> io::Result<(PathBuf, Option<Order>)> {
+    let pool = unit::path_of(instance).ok_or_else(|| {
+        let text = format!("{} is no path as systemd-escape --path writes it", instance.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })?;
+    Ok((pool, place_of(instance)?.read()?))
+}
+
+fn place_of(instance: &OsStr) -> io::Result<unit::Place> {
+    let runtime = place::directory().map_err(io::Error::other)?;
+    Ok(unit::Place::of(&runtime, instance))
+}
+
 fn run(serve: &ServeArgs, mut wanted: Wanted, log: &LogControl, program: &Path) -> ExitCode {
+    let order = serve.instance.as_deref().map(place_of).transpose();
+    let order = match order {
+        Ok(order) => order,
+        Err(error) => return failed(&error, false),
+    };
     loop {
         let settings = Settings {
             wanted: wanted.clone(),
@@ -121,8 +171,19 @@ fn run(serve: &ServeArgs, mut wanted: Wanted, log: &LogControl, program: &Path) 
             lock_memory: serve.mlock,
             log: log.clone(),
         };
-        match daemon::serve(settings, |ready| announce(ready, serve.detach)) {
-            Ok(End::Done) => return ExitCode::SUCCESS,
+        let served = daemon::serve(settings, |ready| {
+            announce(ready, serve.detach);
+            if let Some(order) = &order {
+                order.carried_out();
+            }
+        });
+        match served {
+            Ok(End::Done { left }) => {
+                if let Some(order) = order.filter(|_| left == 0) {
+                    order.remove();
+                }
+                return ExitCode::SUCCESS;
+            }
             Ok(End::Handover { since }) => {
                 // What was asked for at the start may have been deleted since; what is left waits for a server.
                 wanted.devices.clear();
@@ -132,11 +193,12 @@ fn run(serve: &ServeArgs, mut wanted: Wanted, log: &LogControl, program: &Path) 
             }
             Err(error) => {
                 let code = failed(&error, serve.detach);
-                if matches!(error, daemon::DaemonError::Broken(_)) {
+                match error {
                     // Without a farewell to anybody: what is dropped would be deleted.
-                    std::process::exit(1);
+                    daemon::DaemonError::Broken(_) => std::process::exit(1),
+                    daemon::DaemonError::Nothing(_) if serve.instance.is_some() => return ExitCode::from(NOTHING),
+                    _ => return code,
                 }
-                return code;
             }
         }
     }
@@ -149,6 +211,9 @@ fn become_again(program: &Path, wanted: &Wanted, serve: &ServeArgs, since: u64) 
         Err(error) => return error.into(),
     };
     let mut words: Vec<OsString> = vec!["serve".into(), "--wanted".into(), wanted.into()];
+    if let Some(instance) = &serve.instance {
+        words.extend(["--instance".into(), instance.clone()]);
+    }
     for (given, word) in [
         (serve.until_idle, "--until-idle"),
         (serve.mlock, "--mlock"),
@@ -193,6 +258,7 @@ fn tell(report: &Report) {
 
 fn failed(error: &dyn std::error::Error, detach: bool) -> ExitCode {
     tracing::debug!("{error}");
+    daemon::tell_failure(error);
     if detach {
         tell(&Report::Failed(error.to_string()));
     }

@@ -14,8 +14,8 @@ use ublk_server::daemon::report::Background;
 use vexfs_control::client::ClientError;
 
 use crate::failure::failed;
-use crate::show;
 use crate::ublk::{self, Daemon};
+use crate::{service, show};
 
 /// How long to try again while a daemon comes or goes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,7 +90,7 @@ pub(crate) fn add(wanted: &Wanted, spec: &Spec, background: &Background<'_>) -> 
             _ => Some(ublk::lock_starting()?),
         };
         let Some(daemon) = Daemon::of(&wanted.backing)? else {
-            let ready = background.start(wanted)?;
+            let ready = service::start(wanted, background)?;
             let of_this = |facts: &DeviceFacts| facts.spec.target == spec.target;
             return ready.devices.into_iter().find(of_this).ok_or_else(|| {
                 failed(

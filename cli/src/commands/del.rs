@@ -15,8 +15,8 @@ use ublk_server::device::{self, Removal, State, Surveyor};
 
 use super::recover;
 use crate::failure::failed;
-use crate::show;
 use crate::ublk::{self, Daemon, Known};
+use crate::{service, show};
 
 /// How long a process may take to end.
 const ENDING: Duration = Duration::from_secs(3);
@@ -157,6 +157,7 @@ fn end_server(known: &Known) -> Result<()> {
             name.trim()
         );
     }
+    service::let_go(u32::try_from(pid).unwrap_or_default())?;
     kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("killing process {pid}"))
 }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::json;
-use ublk_server::daemon::protocol::{Backing, Request};
+use serde_json::{Value, json};
+use ublk_server::daemon::protocol::{Backing, Overview, Request};
+use vexfs_control::place as sockets;
 
 use crate::failure::failed;
 use crate::show;
@@ -26,24 +27,85 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 Examples:
   vexfs-ublk handover pool.img
-  vexfs-ublk handover /dev/ublkb0")]
+  vexfs-ublk handover /dev/ublkb0
+  vexfs-ublk handover --all")]
 pub(crate) struct Arguments {
     /// A pool, a file, or one of its devices
-    #[arg(value_name = "POOL|FILE|DEVICE")]
-    what: OsString,
+    #[arg(
+        value_name = "POOL|FILE|DEVICE",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    what: Option<OsString>,
+    /// Every daemon of pools and files, as after an upgrade; one that cannot be replaced goes on as before, and is named
+    #[arg(long)]
+    all: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
-    let daemon = find(&arguments.what)?;
+    let Some(what) = &arguments.what else {
+        return run_all(json);
+    };
+    let overview = replace(&find(what)?)?;
+    if json {
+        show::document(document(&overview));
+    } else {
+        announce(&overview);
+    }
+    Ok(())
+}
+
+fn run_all(json: bool) -> Result<()> {
+    let records = ublk::records()?;
+    let mut sockets = sockets::sockets(&sockets::directory()?)?;
+    sockets.extend(sockets::sockets(records.directory())?);
+    let (mut done, mut failures) = (Vec::new(), Vec::new());
+    for socket in sockets {
+        let daemon = match Daemon::at(&socket) {
+            Ok(Some(daemon)) => daemon,
+            // A mount through FUSE, or left by somebody who was killed.
+            Ok(None) => continue,
+            Err(error) => {
+                failures.push(error.into());
+                continue;
+            }
+        };
+        let name = daemon.overview.server.backing.name();
+        if matches!(daemon.overview.server.backing, Backing::Memory {}) {
+            eprintln!(
+                "devices in memory would not outlive their daemon (process {}), which goes on as before",
+                daemon.overview.server.pid
+            );
+            continue;
+        }
+        match replace(&daemon) {
+            Ok(overview) if json => done.push(document(&overview)),
+            Ok(overview) => announce(&overview),
+            Err(error) => failures.push(error.context(name)),
+        }
+    }
+    if json && failures.is_empty() {
+        show::document(json!({ "daemons": done }));
+    }
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else { return Ok(()) };
+    for other in failures {
+        eprintln!("vexfs-ublk: {other:#}");
+    }
+    Err(first)
+}
+
+/// Returns when the new program serves, with what it says.
+fn replace(daemon: &Daemon) -> Result<Overview> {
     let before = daemon.overview.server.incarnation.clone();
     daemon.call(Request::Handover {})?;
     let deadline = Instant::now() + PATIENCE;
-    let overview = loop {
+    loop {
         // Nobody answers for a moment.
         if let Ok(Some(daemon)) = Daemon::at(daemon.client.socket())
             && daemon.overview.server.incarnation != before
         {
-            break daemon.overview;
+            return Ok(daemon.overview);
         }
         if Instant::now() >= deadline {
             return Err(failed(
@@ -52,20 +114,31 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
             ));
         }
         std::thread::sleep(Duration::from_millis(20));
-    };
-    let waited = overview.server.handover_seconds;
-    let devices: Vec<&str> = overview.devices.iter().map(|facts| facts.path.as_str()).collect();
-    if json {
-        let server = overview.server.software_version;
-        show::document(json!({ "devices": devices, "waited_seconds": waited, "software_version": server }));
-    } else {
-        let waited = waited.map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds:.3} s"));
-        println!(
-            "{}: handed over, applications waited at most {waited}",
-            devices.join(" ")
-        );
     }
-    Ok(())
+}
+
+fn devices(overview: &Overview) -> Vec<&str> {
+    overview.devices.iter().map(|facts| facts.path.as_str()).collect()
+}
+
+fn document(overview: &Overview) -> Value {
+    json!({
+        "devices": devices(overview),
+        "waited_seconds": overview.server.handover_seconds,
+        "software_version": overview.server.software_version,
+    })
+}
+
+fn announce(overview: &Overview) {
+    let waited = overview.server.handover_seconds;
+    let waited = waited.map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds:.3} s"));
+    let devices = devices(overview);
+    let what = if devices.is_empty() {
+        overview.server.backing.name()
+    } else {
+        devices.join(" ")
+    };
+    println!("{what}: handed over, applications waited at most {waited}");
 }
 
 fn find(what: &OsString) -> Result<Daemon> {

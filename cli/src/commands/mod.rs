@@ -3,6 +3,7 @@
 //! One module per command: its arguments and what it does.
 
 pub(crate) mod add;
+pub(crate) mod before_stop;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod cp;
@@ -15,6 +16,7 @@ pub(crate) mod fsck;
 pub(crate) mod generate;
 pub(crate) mod grow;
 pub(crate) mod handover;
+pub(crate) mod identify;
 pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod label;

@@ -13,8 +13,8 @@ use ublk_server::daemon::report::Background;
 use ublk_server::device::State;
 
 use crate::failure::failed;
-use crate::show;
 use crate::ublk::{self, Daemon, Known};
+use crate::{service, show};
 
 /// How long a process may take to end.
 const ENDING: Duration = Duration::from_secs(3);
@@ -147,7 +147,7 @@ pub(crate) fn group(backing: &Backing, log: Option<&str>, log_file: Option<&Path
         backing: backing.clone(),
         devices: Vec::new(),
     };
-    let ready = background.start(&wanted)?;
+    let ready = service::start(&wanted, &background)?;
     Ok(Takeover {
         taken_over: ready.devices,
         left: ready.left,

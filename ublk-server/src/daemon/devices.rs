@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -449,17 +450,19 @@ impl Devices {
         Some(result)
     }
 
-    /// The end: devices that somebody uses and that outlive this process are left to another one, the others go.
-    pub(super) fn end(&self) {
-        self.leave(|facts| facts.recoverable && !users(facts.id).is_empty());
+    /// The end: devices that somebody uses and that outlive this process are left to another one, the others go. Tells how
+    /// many are left.
+    pub(super) fn end(&self) -> usize {
+        self.leave(|facts| facts.recoverable && !users(facts.id).is_empty())
     }
 
     /// Leaves every device to another process. Those that would not outlive this one are the caller's to look for.
     pub(super) fn release_all(&self) {
-        self.leave(|facts| facts.recoverable);
+        let _left = self.leave(|facts| facts.recoverable);
     }
 
-    fn leave(&self, stays: impl Fn(&DeviceFacts) -> bool + Sync) {
+    fn leave(&self, stays: impl Fn(&DeviceFacts) -> bool + Sync) -> usize {
+        let left = AtomicUsize::new(0);
         let entries = {
             let mut entries = self.entries.lock();
             entries.ending = true;
@@ -467,10 +470,11 @@ impl Devices {
         };
         thread::scope(|scope| {
             for (id, entry) in entries {
-                let stays = &stays;
+                let (stays, left) = (&stays, &left);
                 scope.spawn(move || {
                     let stays = stays(&entry.facts);
                     if stays {
+                        left.fetch_add(1, Ordering::Relaxed);
                         if let Err(error) = entry.owner.release() {
                             tracing::error!("{error}");
                         }
@@ -487,6 +491,7 @@ impl Devices {
                 });
             }
         });
+        left.into_inner()
     }
 
     /// Whether there is none.

@@ -33,6 +33,7 @@
 //! | [`report`] | starting a daemon in the background |
 //! | [`usable`] | whether a new device can be used |
 //! | [`process`] | what the process is |
+//! | [`unit`] | daemons that systemd runs |
 
 mod answers;
 pub(crate) mod backing;
@@ -43,6 +44,7 @@ pub mod process;
 pub mod protocol;
 pub mod record;
 pub mod report;
+pub mod unit;
 mod usable;
 
 use std::io;
@@ -107,8 +109,11 @@ pub struct Ready {
 /// How a daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// There is nothing left to do.
-    Done,
+    /// There is nothing left to do for this daemon.
+    Done {
+        /// How many devices wait for another one.
+        left: usize,
+    },
     /// The program that is installed now is to go on.
     Handover {
         /// When applications began to wait: nanoseconds of the monotonic clock.
@@ -270,7 +275,11 @@ fn serve_opened(
     ready(&told);
     tell_manager(&[NotifyState::Ready, NotifyState::Status(&summary(&devices))]);
     let reason = wait(&inbox, signals, &devices, until_idle)?;
-    tell_manager(&[NotifyState::Stopping]);
+    match reason {
+        Reason::Done => tell_manager(&[NotifyState::Stopping]),
+        // The program that comes next says that it is ready. Who stops is given a limited time instead, and then killed.
+        Reason::Handover => reload(),
+    }
     // Before the devices go: who is being answered gets the answer.
     server.stop();
     let since = now();
@@ -279,10 +288,7 @@ fn serve_opened(
             devices.release_all();
             Ok(End::Handover { since })
         }
-        Reason::Done => {
-            devices.end();
-            Ok(End::Done)
-        }
+        Reason::Done => Ok(End::Done { left: devices.end() }),
     }
 }
 
@@ -399,6 +405,19 @@ fn summary(devices: &Devices) -> String {
         [] => "no devices".to_owned(),
         paths => paths.join(" "),
     }
+}
+
+/// A manager of today wants to know when that began, to tell this from what was said before.
+fn reload() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_manager(&[NotifyState::Reloading, now, NotifyState::Watchdog]),
+        Err(error) => tracing::warn!("cannot read the clock for the service manager: {error}"),
+    }
+}
+
+/// Tells the service manager, which has no other way to know, why nothing is served.
+pub fn tell_failure(error: &dyn std::error::Error) {
+    tell_manager(&[NotifyState::Status(&error.to_string().replace('\n', " "))]);
 }
 
 /// Nothing happens where there is no service manager.
