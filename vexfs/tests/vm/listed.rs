@@ -85,16 +85,16 @@ fn what_is_listed_is_true_while_names_come_and_go() -> Result<()> {
     let stop = AtomicBool::new(false);
     // Numbers divisible by 3 stay as they are.
     let stays = |number: usize| number.is_multiple_of(3);
+    let working = || !stop.load(Ordering::Relaxed);
     let mut present: BTreeSet<usize> = (0..FILES).collect();
     thread::scope(|scope| -> Result<()> {
-        let working = || !stop.load(Ordering::Relaxed);
         let list = scope.spawn(|| -> Result<()> {
             while working() {
                 let mut found = BTreeSet::new();
                 for entry in fs::read_dir(at("many"))? {
-                    let entry = entry?.file_name();
-                    let number = entry.to_string_lossy().rsplit('-').next().map(str::parse);
-                    found.insert(number.context("a number")??);
+                    let name = entry?.file_name();
+                    let number: usize = name.to_string_lossy().rsplit('-').next().unwrap_or_default().parse()?;
+                    found.insert(number);
                 }
                 let missing: Vec<usize> = (0..FILES).filter(|n| stays(*n) && !found.contains(n)).collect();
                 ensure!(missing.is_empty(), "a listing lacks {missing:?}");
