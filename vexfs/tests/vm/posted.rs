@@ -138,7 +138,10 @@ fn a_server_that_stands_still_gets_what_was_posted_when_it_goes_on() -> Result<(
     let server = Server::of_new_pool()?;
     let mount = server.mount("timeout=500,retries=1")?;
     fs::create_dir(at("work"))?;
-    File::create_new(at("work/before"))?.sync_all()?;
+    // The server grants room for bytes with the first that are written.
+    let mut before = File::create_new(at("work/before"))?;
+    before.write_all(b"bytes")?;
+    before.sync_all()?;
     server.signal("-STOP")?;
     let mut made = Vec::new();
     // Until the log is full, or somebody finds out that nobody answers.
