@@ -17,7 +17,7 @@ use vexfs::sealed::read::Image;
 use vexfs::sealed::{check, is_sealed};
 
 use crate::failure::failed;
-use crate::show;
+use crate::{kernel_mount, show};
 
 /// Whether a file or device is a sealed image. What cannot be read is none: who opens it as a pool tells why.
 pub(crate) fn is_image(path: &Path) -> bool {
@@ -78,6 +78,9 @@ pub(crate) fn tell(report: &Report, json: bool) {
 /// Mounts an image, read-only; mount(8) makes the loop device of one that is in a file, which goes with the mount.
 pub(crate) fn mount(path: &Path, directory: &Path, options: &str) -> Result<()> {
     let is_file = path.metadata().is_ok_and(|about| about.is_file());
+    if is_file {
+        kernel_mount::load("loop");
+    }
     let mut words = vec!["ro"];
     words.extend(is_file.then_some("loop"));
     words.extend((!options.is_empty()).then_some(options));

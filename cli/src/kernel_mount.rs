@@ -148,7 +148,7 @@ pub(crate) fn without_module() -> Option<String> {
     None
 }
 
-fn load(module: &str) {
+pub(crate) fn load(module: &str) {
     let mut modprobe = Command::new("modprobe");
     modprobe.args(["--quiet", module]).stdin(Stdio::null());
     // Whether it could is seen by what is there then.

@@ -101,7 +101,7 @@ static const char *vexfs_sealed_take(struct vexfs_sealed *s,
 	u64 sums = 0;
 
 	if (!vexfs_sealed_is(super))
-		return "no sealed image; pools need a variant of the module with a server";
+		return "no sealed image; a pool needs a variant that knows servers";
 	if (le32_to_cpu(super->crc) !=
 	    vexfs_crc(super, sizeof(*super),
 		      offsetof(struct vexfs_sealed_super, crc)))

@@ -14,7 +14,7 @@
 #if VEXFS_HAS_SYSFS
 static unsigned int vexfs_damage_limit;
 module_param_named(damage_limit, vexfs_damage_limit, uint, 0644);
-MODULE_PARM_DESC(damage_limit, "damage after which a sealed image is not read any more; 0: none");
+MODULE_PARM_DESC(damage_limit, "so much damage ends the mount of a sealed image; 0: never");
 
 /* Whether a mount still reads: one that met too much damage ends it. */
 bool vexfs_sealed_usable(const struct vexfs_sealed *s)
