@@ -71,10 +71,12 @@ fn start_unit(instance: &str, wanted: &Wanted, background: &Background<'_>) -> R
     let started = systemctl(&["start", "--no-ask-password", &unit])?;
     if !started.status.success() {
         let status = systemctl(&["show", "--property=StatusText", "--value", &unit])?;
-        // It would be tried again, for a while.
-        systemctl(&["stop", &unit])?;
-        systemctl(&["reset-failed", &unit])?;
-        place.remove();
+        // It is tried again, for a while. That is right where devices wait, or somebody wants it all the time.
+        if !enabled && !wanted.devices.is_empty() {
+            systemctl(&["stop", &unit])?;
+            systemctl(&["reset-failed", &unit])?;
+            place.remove();
+        }
         let told = text(&status.stdout);
         if told.is_empty() {
             return Err(failed(

@@ -37,6 +37,8 @@ enum Command {
     Bench(commands::bench::Arguments),
     /// Build the Debian packages
     Deb(commands::deb::Arguments),
+    /// Build the Python client as a wheel
+    Wheel(commands::wheel::Arguments),
     /// Build the debug kernel (KASAN, lockdep, kmemleak, fault injection)
     KernelDebug(commands::kernel_debug::Arguments),
     #[command(hide = true)]
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Vm(arguments) => commands::vm::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Deb(arguments) => commands::deb::run(&arguments),
+        Command::Wheel(arguments) => commands::wheel::run(&arguments),
         Command::KernelDebug(arguments) => commands::kernel_debug::run(&arguments),
         Command::Suite(arguments) => commands::suite::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),

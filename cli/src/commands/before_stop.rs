@@ -19,6 +19,8 @@ use clap::Args;
 use serde_json::json;
 use ublk_server::daemon::holders;
 use ublk_server::daemon::protocol::Backing;
+use ublk_server::daemon::record::Record;
+use ublk_server::device::State;
 use vexfs_fuse::mount_table;
 
 use crate::ublk::Known;
@@ -63,15 +65,12 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
 fn waited(backing: &Backing) -> Result<Vec<String>> {
     let deadline = Instant::now() + UNMOUNTING;
     loop {
-        let devices: Vec<Known> = ublk::all()?
-            .into_iter()
-            .filter(|known| {
-                known
-                    .record
-                    .as_ref()
-                    .is_some_and(|record| record.backing.is_same_as(backing))
-            })
-            .collect();
+        // A device without a server is nothing to wait for: nobody can write to it any more.
+        let waits = |known: &Known| {
+            let own = |record: &Record| record.backing.is_same_as(backing);
+            known.state() == State::Live && known.record.as_ref().is_some_and(own)
+        };
+        let devices: Vec<Known> = ublk::all()?.into_iter().filter(waits).collect();
         let users: Vec<String> = devices.iter().flat_map(|known| holders::of(known.survey.id)).collect();
         if users.is_empty() {
             return Ok(users);

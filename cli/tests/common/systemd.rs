@@ -18,15 +18,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SETUP: &str = r#"set -e
 mount --make-rprivate /
 mount -t proc proc /proc
-mount -t tmpfs tmpfs /run
+# The programs may be below the place where the manager's own files are going to be.
+mkdir -p "$2/run"
+mount -t tmpfs tmpfs "$2/run"
+cd "$2/run"
+mkdir -p systemd/system bin bin.work sbin sbin.work
+cp "$1"/vexfs-ublk "$1"/vexfs-ublkd bin
+for name in mkfs.vexfs mount.vexfs umount.vexfs; do ln -s ../bin/vexfs-ublk sbin/$name; done
+cd /
+# There is no place yet for what it would note of that.
+mount --no-mtab --move "$2/run" /run
+for part in bin sbin; do
+    mount -t overlay -o lowerdir=/usr/$part,upperdir=/run/$part,workdir=/run/$part.work overlay /usr/$part
+done
 # Version 1 may be mounted there, in any number of hierarchies.
 umount --lazy --quiet /sys/fs/cgroup
-mkdir -p /run/systemd/system /run/upper /run/work /run/vexfs-test
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-cp "$1"/vexfs-ublk "$1"/vexfs-ublkd /run/upper
-ln -s vexfs-ublk /run/upper/mount.vexfs
-ln -s vexfs-ublk /run/upper/umount.vexfs
-mount -t overlay -o lowerdir=/usr/bin,upperdir=/run/upper,workdir=/run/work overlay /usr/bin
 cp "$2/vexfs-ublk@.service" /run/systemd/system
 printf '[Unit]\nDefaultDependencies=no\n' > /run/systemd/system/idle.target
 # There is no journal here.
@@ -39,10 +46,12 @@ exec /lib/systemd/systemd --system --unit=idle.target --show-status=no
 
 pub(crate) struct Manager {
     unshare: Child,
-    process: u32,
+    /// Its number outside.
+    pub(crate) process: u32,
     log: PathBuf,
 }
 
+#[allow(dead_code, reason = "each test executable uses a part")]
 impl Manager {
     /// Starts one; the programs are those in a directory, the log goes to another.
     pub(crate) fn start(programs: &Path, scratch: &Path) -> Self {
@@ -136,7 +145,6 @@ impl Manager {
     }
 
     /// Waits for its end, when it was told to.
-    #[allow(dead_code, reason = "each test executable uses a part")]
     pub(crate) fn ended(mut self) -> String {
         self.wait_for("the end of systemd", |manager| {
             manager.unshare.try_wait().unwrap().is_some()

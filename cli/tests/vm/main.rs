@@ -10,6 +10,7 @@
 //! | [`volumes`] | making, resizing and removing volumes, served or not |
 //! | [`recovery`] | daemons that are killed, stopped, replaced |
 //! | [`trouble`] | what is below fails |
+//! | [`unit`] | daemons that systemd runs |
 //! | [`power`] | the machine loses power |
 
 mod devices;
@@ -17,7 +18,11 @@ mod filesystem;
 mod power;
 mod recovery;
 mod scene;
+#[path = "../common/systemd.rs"]
+#[allow(clippy::unwrap_used, reason = "a panic is the report")]
+mod systemd;
 mod trouble;
+mod unit;
 mod volumes;
 
 lab_guest::main!();

@@ -37,6 +37,10 @@ use crate::units::Bytes;
 const GLANCE: Duration = Duration::from_secs(1);
 /// How long an unmount may take whose last word was heard.
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long who deletes a device waits for an unmount that is under way; those who ask wait half a minute for the answer.
+const UNMOUNTING: Duration = Duration::from_secs(20);
+/// The same where the daemon is about to end, and nobody would take what is still written.
+const ENDING: Duration = Duration::from_secs(60);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -387,7 +391,11 @@ impl Devices {
         let Some(entry) = entry else {
             return Err(Refusal::new(404, format!("this server has no device {id}")));
         };
-        let users = if force { Vec::new() } else { users(id) };
+        let users = if force {
+            Vec::new()
+        } else {
+            users(&entry.facts, UNMOUNTING)
+        };
         let stopped = if users.is_empty() {
             entry.owner.stop(!force)
         } else {
@@ -453,7 +461,7 @@ impl Devices {
     /// The end: devices that somebody uses and that outlive this process are left to another one, the others go. Tells how
     /// many are left.
     pub(super) fn end(&self) -> usize {
-        self.leave(|facts| facts.recoverable && !users(facts.id).is_empty())
+        self.leave(|facts| facts.recoverable && !users(facts, ENDING).is_empty())
     }
 
     /// Leaves every device to another process. Those that would not outlive this one are the caller's to look for.
@@ -501,12 +509,21 @@ impl Devices {
 }
 
 /// Who uses a device, but for those who only look at it for a moment.
-fn users(id: u32) -> Vec<String> {
-    let deadline = Instant::now() + GLANCE;
+///
+/// A mount that is being taken away is in no table any more, and writes out what it has. That is waited for.
+fn users(facts: &DeviceFacts, unmounting: Duration) -> Vec<String> {
+    let begin = Instant::now();
     loop {
-        let found = holders::of(id);
+        let found = holders::of(facts.id);
         let only_open = found.iter().all(|user| user.starts_with("process "));
-        if found.is_empty() || !only_open || Instant::now() >= deadline {
+        if found.is_empty() {
+            if !usable::is_held(&facts.path) {
+                return found;
+            }
+            if begin.elapsed() >= unmounting {
+                return vec![format!("{} is being unmounted", facts.path)];
+            }
+        } else if !only_open || begin.elapsed() >= GLANCE {
             return found;
         }
         thread::sleep(INTERVAL);

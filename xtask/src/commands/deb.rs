@@ -6,6 +6,8 @@
 //! `packaging/debian` at the place where Debian's tools look for it. Ignored files never get in, so that a checkout
 //! gives the same packages whatever was built in it before.
 
+mod copyright;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use clap::Args;
 use lab::host::command::command;
 use lab::host::progress::Step;
 use lab::host::{apt, cache, workspace};
+use lab::runner::discover::cargo;
 
 /// The version of the workspace, and so of everything in it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -26,16 +29,23 @@ const SOURCE: &str = "vexfs-ublk";
 const MODULES: [&str; 2] = ["vexfs/kernel", "dsmil/kernel"];
 
 /// What a run leaves beside its copy of the tree. It starts by removing it: old packages would pass for new ones.
-const RESULTS: [&str; 4] = ["deb", "buildinfo", "changes", "log"];
+const RESULTS: [&str; 6] = ["deb", "buildinfo", "changes", "log", "dsc", "xz"];
 
 /// Files handed to one command.
 const BATCH: usize = 500;
 
 /// The packages, and what was printed while they were built, are in target/deb.
 #[derive(Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Build them once more, elsewhere and from nothing, and compare: the same sources give the same packages
+    #[arg(long)]
+    twice: bool,
+    /// Make the source package too, with the crates in it: it is built without network
+    #[arg(long)]
+    source: bool,
+}
 
-pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     apt::ensure(apt::UBLK_BUILD)?;
     apt::ensure(apt::DEB)?;
     let results = workspace::target().join("deb");
@@ -44,16 +54,73 @@ pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
         fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
     }
     let stage = results.join(format!("{SOURCE}-{VERSION}"));
-    copy_tree(&stage)?;
-    check_versions(&stage)?;
-    build(&stage, &results)?;
+    prepare(&stage, arguments.source)?;
+    build(&stage, &results, &results.join("cargo"), arguments.source)?;
     let verdict = judge(&results)?;
     print!("{verdict}");
     for package in built(&results, &["deb"])? {
         let size = package.metadata()?.len();
         println!("{:>10} {}", kib(size), package.display());
     }
+    if arguments.twice {
+        compare(&results)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A copy of the tree that the packages can be built in.
+fn prepare(stage: &Path, with_crates: bool) -> Result<()> {
+    copy_tree(stage)?;
+    check_versions(stage)?;
+    copyright::complete(stage)?;
+    if with_crates {
+        vendor(stage)?;
+    }
+    Ok(())
+}
+
+/// Puts the crates into the copy, and has cargo take them from there.
+fn vendor(stage: &Path) -> Result<()> {
+    let step = Step::start("copying the crates");
+    let settings = cargo()
+        .args(["vendor", "--quiet", "--locked", "--versioned-dirs", "vendor"])
+        .dir(stage)
+        .read()
+        .context("cargo vendor")?;
+    let path = stage.join(".cargo/config.toml");
+    let own = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    fs::write(&path, format!("{own}\n{settings}")).with_context(|| path.display().to_string())?;
+    step.done();
+    Ok(())
+}
+
+/// Builds the packages again in another place, from nothing; an error if one of them is not the same.
+fn compare(results: &Path) -> Result<()> {
+    let again = results.join("again");
+    cache::remove(&again)?;
+    let stage = again.join(format!("{SOURCE}-{VERSION}"));
+    prepare(&stage, false)?;
+    build(&stage, &again, &again.join("cargo"), false)?;
+    let packages = built(results, &["deb"])?;
+    let mut different = Vec::new();
+    for package in &packages {
+        let name = package.file_name().context("a package has a name")?;
+        let other = again.join(name);
+        let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
+        if read(package)? != read(&other)? {
+            different.push(name.to_string_lossy().into_owned());
+        }
+    }
+    ensure!(
+        different.is_empty(),
+        "not the same when built again: {}; diffoscope shows how those in {} and {} differ",
+        different.join(", "),
+        results.display(),
+        again.display()
+    );
+    cache::remove(&again)?;
+    println!("{} packages are the same when they are built again", packages.len());
+    Ok(())
 }
 
 /// Copies the tree to `stage`, with the folder `debian` at its top.
@@ -129,16 +196,17 @@ fn version_macros(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Runs the build; all it prints is kept in a log.
-fn build(stage: &Path, results: &Path) -> Result<()> {
+/// Runs the build; all it prints is kept in a log. Packages come to the folder that the copy is in, which is `results`.
+fn build(stage: &Path, results: &Path, compiled: &Path, with_source: bool) -> Result<()> {
     let step = Step::start("building the packages");
     let log = results.join("build.log");
     let mut output = String::new();
     let ended = command("dpkg-buildpackage")
-        .args(["--build=binary", "--unsigned-source", "--unsigned-changes"])
+        .arg(if with_source { "--build=full" } else { "--build=binary" })
+        .args(["--unsigned-source", "--unsigned-changes"])
         // This program runs under the cargo that the build is to use, wherever that came from.
         .arg("--build-profiles=pkg.vexfs-ublk.own-cargo")
-        .env("CARGO_TARGET_DIR", results.join("cargo"))
+        .env("CARGO_TARGET_DIR", compiled)
         .dir(stage)
         .lines(|line| {
             step.now(line.trim().to_owned());

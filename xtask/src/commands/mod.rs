@@ -19,3 +19,4 @@ pub(crate) mod lint;
 pub(crate) mod suite;
 pub(crate) mod test;
 pub(crate) mod vm;
+pub(crate) mod wheel;

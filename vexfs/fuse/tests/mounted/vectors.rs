@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use nix::libc;
 
@@ -50,6 +51,30 @@ mounted_tests! {
     fn python_sets_vectors_and_finds_files() {
         let mut mounted = Mounted::new();
         assert_eq!(mounted.run(PYTHON), "['/file3', '/file4']\n");
+        mounted.check();
+    }
+
+    /// `packaging/python`: its own tests, here.
+    fn the_python_client_puts_gets_and_finds_vectors() {
+        let mut mounted = Mounted::new();
+        let client = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/python");
+        let output = Command::new("python3")
+            .args(["-B", "-W", "error", "-m", "unittest", "discover", "--start-directory", "tests"])
+            .current_dir(client)
+            .env("PYTHONPATH", "src")
+            .env("VEXFS_MOUNT", mounted.root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let tests = |said: &str| {
+            let count = said.lines().find_map(|line| line.strip_prefix("Ran ")?.split(' ').next()?.parse::<u32>().ok());
+            count.unwrap()
+        };
+        // Nothing was skipped but what needs numpy.
+        assert!(tests(&said) >= 12 && !said.contains("VEXFS_MOUNT names no mount"), "{said}");
+        let skipped = said.lines().last().unwrap();
+        assert!(["OK", "OK (skipped=1)"].contains(&skipped), "{said}");
         mounted.check();
     }
 
