@@ -127,7 +127,7 @@ fn make_tree() -> Result<()> {
     run("chmod", &["4750", &short])?;
     xattr::set(&short, "user.some", b"value")?;
     xattr::set(&short, "trusted.some", b"trusted value")?;
-    xattr::set(at("holes"), "user.big", &[b'v'; 20_000])?;
+    xattr::set(at("holes"), "user.big", &vec![b'v'; 20_000])?;
     // Capabilities, version 2: cap_net_raw, effective and permitted.
     let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     xattr::set(at("clone"), "security.capability", &capability)?;
