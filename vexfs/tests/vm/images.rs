@@ -184,9 +184,9 @@ type Described = (BTreeMap<PathBuf, tree::Node>, Vec<(PathBuf, String)>);
 
 fn describe() -> Result<Described> {
     let nodes = tree::describe(Path::new(AT))?;
-    let more = nodes
-        .keys()
-        .map(|path| Ok((path.clone(), further(&Path::new(AT).join(path))?)));
+    // A program is run for each of them: of the many files not one by one.
+    let some = nodes.keys().filter(|path| !path.starts_with("many"));
+    let more = some.map(|path| Ok((path.clone(), further(&Path::new(AT).join(path))?)));
     let more = more.collect::<Result<_>>()?;
     Ok((nodes, more))
 }
@@ -276,16 +276,14 @@ fn an_image_holds_what_the_pool_held_in_every_variant() -> Result<()> {
         let flags = if fixed { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         let mounted = device.mount(flags);
         let mounted = mounted.with_context(|| format!("mounting by {module}, fixed: {fixed}"))?;
-        for round in ["at first", "cached", "with caches dropped"] {
+        for round in ["at first", "with caches dropped"] {
             let (found, found_more) = describe().with_context(|| format!("{module}, {round}"))?;
             let differences = tree::differences(&wanted, &found);
             ensure!(differences.is_empty(), "{module}, {round}: {differences:#?}");
             for (one, other) in wanted_more.iter().zip(&found_more) {
                 ensure!(one == other, "{module}, {round}: {one:?} became {other:?}");
             }
-            if round == "cached" {
-                drop_caches()?;
-            }
+            drop_caches()?;
         }
         nothing_can_be_changed().context(module)?;
         permissions_and_handles_work().context(module)?;
