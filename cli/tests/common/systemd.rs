@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const UNIT: &str = include_str!("../../../ublk-server/systemd/vexfs-ublk@.service");
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A machine that is emulated, and has others beside it, needs a while.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `$1`: programs, `$2`: a scratch directory.
 const SETUP: &str = r#"set -e

@@ -225,7 +225,14 @@ fn judge(results: &Path) -> Result<String> {
     let changes = built(results, &["changes"])?;
     let mut said = String::new();
     command("lintian")
-        .args(["--fail-on", "error", "--tag-display-limit", "0", "--allow-root"])
+        .args([
+            "--fail-on",
+            "error",
+            "--tag-display-limit",
+            "0",
+            "--pedantic",
+            "--allow-root",
+        ])
         .args(&changes)
         .lines(|line| {
             said.push_str(line);

@@ -37,9 +37,12 @@ const FOUND: [(&str, &str); 9] = [
     ("Unicode-3.0", "UNICODE LICENSE V3"),
     ("BSL-1.0", "Boost Software License"),
     ("Unlicense", "free and unencumbered software"),
-    ("Apache-2.0 with LLVM exception", "LLVM Exceptions"),
+    ("Apache-2.0 with LLVM exception", EXCEPTION),
     ("0BSD", "with or without fee is hereby granted"),
 ];
+
+/// Where the file of the Apache licence with an exception comes to the exception. Every Debian system has the rest.
+const EXCEPTION: &str = "LLVM Exceptions";
 
 /// Licences whose text every Debian system has.
 const INSTALLED: [(&str, &str); 3] = [("MPL-2.0", "MPL-2.0"), ("MPL-2.0+", "MPL-2.0"), ("CC0-1.0", "CC0-1.0")];
@@ -161,21 +164,28 @@ fn platform() -> Result<String> {
     host.map(str::to_owned).context("cargo -vV names no host")
 }
 
-/// The files of licences in a crate's folder, by name.
+/// The files of licences in a crate's folder, and in those in it: what a crate brings along has its own.
 fn texts(directory: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let list = |directory: &Path| -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+        Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?)
+    };
+    let mut paths = list(directory)?;
+    for folder in paths.clone().iter().filter(|path| path.is_dir()) {
+        paths.extend(list(folder)?);
+    }
+    paths.sort();
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
-        let path = entry?.path();
+    for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
-        let is_text = ["LICEN", "COPY", "NOTICE", "UNLICENSE"]
-            .iter()
-            .any(|begin| name.starts_with(begin));
+        let begins = ["LICEN", "COPY", "NOTICE", "UNLICENSE"];
+        let is_text =
+            begins.iter().any(|begin| name.starts_with(begin)) && path.extension().is_none_or(|end| end != "rs");
         if is_text && path.is_file() {
             let text = fs::read(&path).with_context(|| path.display().to_string())?;
             found.push((path, String::from_utf8_lossy(&text).into_owned()));
         }
     }
-    found.sort();
     Ok(found)
 }
 
@@ -220,17 +230,15 @@ fn holders(one: &Crate) -> Vec<String> {
             else {
                 continue;
             };
-            let said = said
-                .trim()
-                .trim_start_matches("(c)")
-                .trim_start_matches("(C)")
-                .trim_start_matches('©')
-                .trim();
+            let said = said.trim();
+            let marks = ["(c)", "(C)", "©"];
+            let marked = marks.iter().find_map(|mark| said.strip_prefix(mark)).map(str::trim);
             // Not sentences about copyright, nor the form that the Apache licence shows.
-            let names_a_year = said.starts_with(|letter: char| letter.is_ascii_digit());
-            let names_somebody = said.starts_with("The ") || said.starts_with("the ");
+            let begins = |letter: char| letter.is_ascii_digit() || (marked.is_some() && letter.is_alphabetic());
+            let said = marked.unwrap_or(said);
+            let names_somebody = said.starts_with(begins) || said.starts_with("The ") || said.starts_with("the ");
             let said = said.to_owned();
-            if (names_a_year || names_somebody) && !found.contains(&said) {
+            if names_somebody && !found.contains(&said) {
                 found.push(said);
             }
         }
@@ -265,6 +273,15 @@ fn paragraph(licence: &str, crates: &[Crate]) -> Result<String> {
     let (_, text) = text.with_context(|| format!("no crate has the text of its licence {licence}"))?;
     let mut paragraph = String::new();
     let mut pause = false;
+    let text = match text.find(EXCEPTION) {
+        Some(at) if licence.contains("exception") => {
+            let own =
+                " The Apache License, Version 2.0, is in /usr/share/common-licenses/Apache-2.0. In addition:\n .\n";
+            paragraph.push_str(own);
+            text.get(at..).unwrap_or_default()
+        }
+        _ => text.as_str(),
+    };
     for line in text.lines().map(str::trim_end) {
         // The holders are named with their crates.
         if line.trim_start().starts_with("Copyright (c)") || line.trim_start().starts_with("Copyright 2") {
@@ -324,9 +341,12 @@ mod tests {
     fn holders_are_those_whom_files_name_else_the_authors() {
         let named = example(
             "MIT",
-            "Copyright (c) 2015 The Somebody\nCopyright [yyyy] [name of copyright owner]\n  copyright notice\nCopyright 2016 Eve",
+            "Copyright (c) 2015 The Somebody\nCopyright (c) Individual contributors\nCopyright [yyyy] [name of copyright owner]\n  copyright notice\nCopyright 2016 Eve",
         );
-        assert_eq!(holders(&named), ["2015 The Somebody", "2016 Eve"]);
+        assert_eq!(
+            holders(&named),
+            ["2015 The Somebody", "Individual contributors", "2016 Eve"]
+        );
         assert_eq!(holders(&example("MIT", "no names")), ["Ada <ada@example.org>"]);
     }
 
