@@ -395,8 +395,18 @@ fn try_image(bytes: &[u8]) -> Result<(bool, u64)> {
     Ok((false, errors))
 }
 
-#[lab_guest::test(modules = ["vexfs"], timeout = 900)]
+#[lab_guest::test(modules = ["vexfs"], timeout = 300)]
 fn damaged_images_give_errors_and_nothing_else() -> Result<()> {
+    damaged_images(20, 4)
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 1800, stress = true)]
+fn many_damaged_images_give_errors_and_nothing_else() -> Result<()> {
+    damaged_images(500, 1)
+}
+
+/// So many that lie; of those that lost a bit, one block of `step`.
+fn damaged_images(lies: usize, step: usize) -> Result<()> {
     let whole = small_image()?;
     let image = read::Image::open(Box::new(vexfs::disk::MemDisk::from_bytes(&whole)))?;
     ensure!(check::check(&image, &mut || {})?.is_sound());
@@ -411,7 +421,8 @@ fn damaged_images_give_errors_and_nothing_else() -> Result<()> {
             "{module}: the image that is whole has errors"
         );
         // One block after the other loses a bit: somebody finds it.
-        for block in (0..blocks).filter(|block| *block == 0 || metadata.contains(block) || block % 20 == 0) {
+        let worth = |block: &usize| *block == 0 || metadata.contains(block) || block % 20 == 0;
+        for block in (0..blocks).filter(worth).step_by(step) {
             let mut bytes = whole.clone();
             bytes[block * BLOCK + 40 + block % 50] ^= 1;
             let (refused, errors) = try_image(&bytes)?;
@@ -433,7 +444,7 @@ fn damaged_images_give_errors_and_nothing_else() -> Result<()> {
         // Lies under right checksums: whatever comes of them, the kernel lives.
         let mut random = SplitMix64::new(7);
         let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).unwrap_or(0);
-        for _ in 0..150 {
+        for _ in 0..lies {
             let mut bytes = whole.clone();
             for _ in 0..=below(4) {
                 let block = if below(5) == 0 {
