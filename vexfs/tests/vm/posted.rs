@@ -142,6 +142,7 @@ fn a_server_that_stands_still_gets_what_was_posted_when_it_goes_on() -> Result<(
     let mut before = File::create_new(at("work/before"))?;
     before.write_all(b"bytes")?;
     before.sync_all()?;
+    drop(before);
     server.signal("-STOP")?;
     let mut made = Vec::new();
     // Until the log is full, or somebody finds out that nobody answers.
