@@ -53,6 +53,17 @@ static inline u32 compat_crc32c(u32 crc, const void *data, size_t length)
 	_name(struct dentry *_dentry, unsigned int _flags)
 #endif
 
+/* 7.3 tells create nothing of O_EXCL. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+#define COMPAT_CREATE(_name, _idmap, _dir, _dentry, _mode)		\
+	_name(struct mnt_idmap *_idmap, struct inode *_dir,		\
+	      struct dentry *_dentry, umode_t _mode)
+#else
+#define COMPAT_CREATE(_name, _idmap, _dir, _dentry, _mode)		\
+	_name(struct mnt_idmap *_idmap, struct inode *_dir,		\
+	      struct dentry *_dentry, umode_t _mode, bool compat_excl)
+#endif
+
 /* 6.15 lets mkdir return another dentry than it was given; NULL: the same. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
 typedef struct dentry *compat_mkdir_t;

@@ -110,8 +110,7 @@ const struct dentry_operations vexfs_dentry_operations = {
 	.d_prune	= vexfs_d_prune,
 };
 
-static int vexfs_create(struct mnt_idmap *idmap, struct inode *dir,
-			struct dentry *dentry, umode_t mode, bool excl)
+static int COMPAT_CREATE(vexfs_create, idmap, dir, dentry, mode)
 {
 	return vexfs_make(idmap, dir, dentry, mode, 0, NULL);
 }

@@ -421,7 +421,7 @@ fn damaged_images(lies: usize, step: usize) -> Result<()> {
             "{module}: the image that is whole has errors"
         );
         // One block after the other loses a bit: somebody finds it.
-        let worth = |block: &usize| *block == 0 || metadata.contains(block) || block % 20 == 0;
+        let worth = |block: &usize| *block == 0 || metadata.contains(block) || block.is_multiple_of(20);
         for block in (0..blocks).filter(worth).step_by(step) {
             let mut bytes = whole.clone();
             bytes[block * BLOCK + 40 + block % 50] ^= 1;
