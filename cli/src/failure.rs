@@ -27,6 +27,29 @@ pub(crate) fn failed(what: impl Display, advice: impl Display) -> anyhow::Error 
     anyhow::anyhow!("{what}{ADVICE}{advice}")
 }
 
+/// Of several things that were tried: says what became of all but the first that failed, which is the result.
+pub(crate) fn first_of(failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else { return Ok(()) };
+    for other in failures {
+        eprintln!("vexfs-ublk: {other:#}");
+    }
+    Err(first)
+}
+
+/// Who reads what is printed may have seen enough, as `head` has. Printing panics then; that ends the process quietly,
+/// with the code that a shell gives for SIGPIPE. The signal itself stays ignored: it would come from sockets too.
+pub(crate) fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if message.starts_with("failed printing to std") && message.contains("Broken pipe") {
+            std::process::exit(128 + nix::libc::SIGPIPE);
+        }
+        usual(panic);
+    }));
+}
+
 /// Says what went wrong; the result is 1.
 pub(crate) fn tell(error: &anyhow::Error, json: bool) -> ExitCode {
     tell_with(error, json, 1)

@@ -125,6 +125,7 @@ enum Command {
 const LOG: &str = "error";
 
 fn main() -> ExitCode {
+    failure::end_with_the_reader();
     let words: Vec<OsString> = std::env::args_os().collect();
     let name = words.first().map(Path::new).and_then(Path::file_name);
     match name.and_then(|name| name.to_str()) {

@@ -352,3 +352,26 @@ fn udev_is_told_what_is_in_a_device_whoever_has_it() {
         assert!(fails(here, &["identify", name]).contains("no pool"));
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
+    let here = TempDir::new().unwrap();
+    ok(here.path(), &["mkfs", "pool.img", "--size", "32MiB"]);
+    for words in [["info", "pool.img"], ["--json", "doctor"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vexfs-ublk"))
+            .current_dir(here.path())
+            .args(words)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(128 + nix::libc::SIGPIPE),
+            "{words:?}: {complaints}"
+        );
+        assert_eq!(complaints, "");
+    }
+}

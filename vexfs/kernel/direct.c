@@ -189,10 +189,7 @@ void vexfs_direct_submit(const struct iomap_iter *iter, struct bio *caller,
 	list_add_tail(&direct->list, &m->direct);
 	spin_unlock_irq(&m->write_lock);
 	submit_bio(&direct->bio);
-	if (vexfs_healthy(m))
-		vexfs_watch(m);
-	else
-		vexfs_detach(m);
+	vexfs_sent(m);
 }
 
 /* The caller of one that is in flight, which goes on alone; NULL: none. */

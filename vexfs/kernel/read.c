@@ -16,7 +16,6 @@
 #include <linux/pagemap.h>
 
 #include "call.h"
-#include "variant.h"
 
 struct vexfs_read {
 	struct list_head list;		/* vexfs_mount.reading; empty: detached */
@@ -80,13 +79,7 @@ static void vexfs_read_submit(struct vexfs_read *read)
 	list_add_tail(&read->list, &m->reading);
 	spin_unlock_irq(&m->write_lock);
 	submit_bio(&read->bio);
-
-	if (!vexfs_is_safe)
-		return;
-	if (vexfs_healthy(m))
-		vexfs_watch(m);
-	else
-		vexfs_detach(m);
+	vexfs_sent(m);
 }
 
 static struct vexfs_read *vexfs_read_new(struct inode *inode, u64 address,

@@ -460,7 +460,7 @@ void vexfs_ioend_work(struct work_struct *work);
 void vexfs_writes_init(struct vexfs_mount *m);
 void vexfs_writes_stop(struct vexfs_mount *m);
 /* Something was sent: whether it ends is looked after. */
-void vexfs_watch(struct vexfs_mount *m);
+void vexfs_sent(struct vexfs_mount *m);
 /* The mount is not healthy: nobody waits for what is in flight. Any context. */
 void vexfs_detach(struct vexfs_mount *m);
 bool vexfs_writes_ended(struct vexfs_mount *m);

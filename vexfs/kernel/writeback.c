@@ -54,9 +54,15 @@ static unsigned long vexfs_write_timeout(const struct vexfs_mount *m)
 	return msecs_to_jiffies(m->options.timeout_ms);
 }
 
-void vexfs_watch(struct vexfs_mount *m)
+void vexfs_sent(struct vexfs_mount *m)
 {
-	queue_delayed_work(vexfs_wq, &m->watch_work, vexfs_write_timeout(m));
+	if (!vexfs_is_safe)
+		return;
+	if (vexfs_healthy(m))
+		queue_delayed_work(vexfs_wq, &m->watch_work,
+				   vexfs_write_timeout(m));
+	else
+		vexfs_detach(m);
 }
 
 /* Ends writeback that failed, or reached beyond the server's size. */
@@ -183,13 +189,7 @@ static void vexfs_write_begin(struct iomap_ioend *ioend)
 	m->writes += vexfs_write_requests(m, ioend);
 	list_add_tail(&ioend->io_list, &m->writing);
 	spin_unlock_irq(&m->write_lock);
-
-	if (!vexfs_is_safe)
-		return;
-	if (vexfs_healthy(m))
-		vexfs_watch(m);
-	else
-		vexfs_detach(m);
+	vexfs_sent(m);
 }
 
 /* One write that is in flight, with a hold on its pages; NULL: none. */

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`units`], [`size`], [`checksum`], [`codec`], [`error`] | numbers, sizes as people write them, CRC32C, scalars of the format, errors |
 //! | [`metrics`] | what an open pool counts and measures about itself |
+//! | [`mirror`] | structures that C headers of the kernel module have too |
 //! | [`disk`] | the only layer that touches bytes |
 //! | [`pool`] | superblocks, features, formatting, exclusive open, heartbeat |
 //! | [`journal`] | the ring of transactions that makes operations durable |
@@ -37,6 +38,7 @@ pub mod fs;
 pub mod journal;
 pub mod meta;
 pub mod metrics;
+pub mod mirror;
 pub mod pool;
 pub mod query;
 pub mod sealed;

@@ -14,7 +14,7 @@ use ublk_server::daemon::protocol::{Backing, Request};
 use ublk_server::device::{self, Removal, State, Surveyor};
 
 use super::recover;
-use crate::failure::failed;
+use crate::failure::{failed, first_of};
 use crate::ublk::{self, Daemon, Known};
 use crate::{service, show};
 
@@ -70,12 +70,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     if json && failures.is_empty() {
         show::document(json!({ "deleted": deleted }));
     }
-    let mut failures = failures.into_iter();
-    let Some(first) = failures.next() else { return Ok(()) };
-    for other in failures {
-        eprintln!("vexfs-ublk: {other:#}");
-    }
-    Err(first)
+    first_of(failures)
 }
 
 /// True: it goes when its last user closes it.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use ublk_server::daemon::protocol::{Backing, Overview, Request};
 use vexfs_control::place as sockets;
 
-use crate::failure::failed;
+use crate::failure::{failed, first_of};
 use crate::show;
 use crate::ublk::{self, Daemon};
 
@@ -87,12 +87,7 @@ fn run_all(json: bool) -> Result<()> {
     if json && failures.is_empty() {
         show::document(json!({ "daemons": done }));
     }
-    let mut failures = failures.into_iter();
-    let Some(first) = failures.next() else { return Ok(()) };
-    for other in failures {
-        eprintln!("vexfs-ublk: {other:#}");
-    }
-    Err(first)
+    first_of(failures)
 }
 
 /// Returns when the new program serves, with what it says.

@@ -12,7 +12,7 @@ use ublk_server::daemon::protocol::{Backing, DeviceFacts, Request, Takeover, Wan
 use ublk_server::daemon::report::Background;
 use ublk_server::device::State;
 
-use crate::failure::failed;
+use crate::failure::{failed, first_of};
 use crate::ublk::{self, Daemon, Known};
 use crate::{service, show};
 
@@ -66,12 +66,7 @@ pub(crate) fn run(arguments: &Arguments, log: Option<&str>, json: bool) -> Resul
         }
     }
     announce(&recovered, failures.is_empty(), json);
-    let mut failures = failures.into_iter();
-    let Some(first) = failures.next() else { return Ok(()) };
-    for other in failures {
-        eprintln!("vexfs-ublk: {other:#}");
-    }
-    Err(first)
+    first_of(failures)
 }
 
 fn announce(recovered: &[DeviceFacts], complete: bool, json: bool) {

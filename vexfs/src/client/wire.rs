@@ -4,54 +4,12 @@
 //! fields mean is told there and in `docs/ABI.md`. A test compiles that header and compares sizes and offsets.
 
 use zerocopy::little_endian::{I32, I64, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// A structure as the header has it: its name there, its size, and name, offset and size of its fields.
-#[derive(Debug, Clone, Copy)]
-pub struct Layout {
-    /// In the header.
-    pub name: &'static str,
-    /// Bytes.
-    pub size: usize,
-    /// Fields in order.
-    pub fields: &'static [(&'static str, usize, usize)],
-}
-
-macro_rules! structures {
-    ($($(#[$doc:meta])* $name:ident = $header:literal { $($field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-            #[repr(C)]
-            #[expect(missing_docs, reason = "the header and docs/ABI.md tell what the fields mean")]
-            pub struct $name { $(pub $field: $type,)* }
-
-            impl Default for $name {
-                fn default() -> Self {
-                    <Self as zerocopy::FromZeros>::new_zeroed()
-                }
-            }
-        )*
-
-        /// Every structure of the header.
-        pub const LAYOUTS: &[Layout] = &[$(Layout {
-            name: $header,
-            size: size_of::<$name>(),
-            fields: &[$((stringify!($field), std::mem::offset_of!($name, $field), size_of::<$type>()),)*],
-        },)*];
-    };
-}
-
-macro_rules! constants {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr;)*) => {
-        $($(#[$doc])* pub const $name: $type = $value;)*
-
-        /// Every constant of the header, `VEXFS_` left out of its name.
-        pub const CONSTANTS: &[(&str, u64)] = &[$((stringify!($name), $value as u64),)*];
-    };
-}
+use crate::mirror::{constants, structures};
 
 structures! {
+    explained in "the header and docs/ABI.md tell what the fields mean";
+
     /// A window of equal pieces.
     Window = "vexfs_window" { base: U64, stride: U32, count: U32, }
     /// The windows that files have without asking.

@@ -4,47 +4,14 @@
 //! the fields mean is told in `docs/FORMAT-SEALED.md`. A test compiles that header and compares sizes and offsets.
 
 use zerocopy::little_endian::{I64, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::Crc;
-use crate::client::wire::Layout;
+use crate::mirror::{constants, structures};
 use crate::units::BLOCK_SIZE;
 
-macro_rules! structures {
-    ($($(#[$doc:meta])* $name:ident = $header:literal { $($field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-            #[repr(C)]
-            #[expect(missing_docs, reason = "docs/FORMAT-SEALED.md tells what the fields mean")]
-            pub struct $name { $(pub $field: $type,)* }
-
-            impl Default for $name {
-                fn default() -> Self {
-                    <Self as zerocopy::FromZeros>::new_zeroed()
-                }
-            }
-        )*
-
-        /// Every structure of the header.
-        pub const LAYOUTS: &[Layout] = &[$(Layout {
-            name: $header,
-            size: size_of::<$name>(),
-            fields: &[$((stringify!($field), std::mem::offset_of!($name, $field), size_of::<$type>()),)*],
-        },)*];
-    };
-}
-
-macro_rules! constants {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr;)*) => {
-        $($(#[$doc])* pub const $name: $type = $value;)*
-
-        /// Every constant of the header, `VEXFS_SEALED_` left out of its name.
-        pub const CONSTANTS: &[(&str, u64)] = &[$((stringify!($name), $value as u64),)*];
-    };
-}
-
 structures! {
+    explained in "docs/FORMAT-SEALED.md tells what the fields mean";
+
     /// Block 0.
     Super = "vexfs_sealed_super" {
         magic: U64, major: U16, minor: U16, crc: U32, incompat: U64, uuid: [u8; 16], label: [u8; LABEL],

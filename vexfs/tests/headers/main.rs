@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The headers of the kernel module and their mirrors in Rust say the same.
+
+mod abi;
+mod header;
+mod sealed;
