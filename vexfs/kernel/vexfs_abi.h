@@ -30,7 +30,6 @@ typedef int64_t __s64;
 
 /* The unit of every transfer and of every address of a window. */
 #define VEXFS_ABI_BLOCK		4096u
-#define VEXFS_ABI_BLOCK_BITS	12
 
 #define VEXFS_NAME_BYTES	255u
 #define VEXFS_LABEL_BYTES	64u
