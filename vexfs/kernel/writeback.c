@@ -172,6 +172,11 @@ static void vexfs_write_begin(struct iomap_ioend *ioend)
 	struct vexfs_mount *m = vexfs_mount(inode->i_sb);
 	struct bio *bio = &ioend->io_bio;
 
+	/*
+	 * As direct writes are: the block layer would hold others back until
+	 * some have ended, in the middle of sending them.
+	 */
+	bio->bi_opf |= REQ_SYNC | REQ_IDLE;
 	WRITE_ONCE(vexfs_usual_end_io, bio->bi_end_io);
 	bio->bi_end_io = vexfs_write_end_io;
 	bio->bi_private = m;
