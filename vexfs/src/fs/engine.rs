@@ -437,6 +437,10 @@ impl Core {
             goal = Some(run.end());
             runs.push(run);
         }
+        // What was kept for the client is in use now. Kept twice, the next write would take what is kept for a checkpoint.
+        let used = credit.min(ask.count);
+        self.client_reserve -= used;
+        space.unreserve(used);
         Some(runs)
     }
 }
