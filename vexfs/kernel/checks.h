@@ -6,9 +6,11 @@
 #ifndef VEXFS_CHECKS_H
 #define VEXFS_CHECKS_H
 
+#include <linux/capability.h>
 #include <linux/limits.h>
 #include <linux/stat.h>
 #include <linux/string.h>
+#include <linux/xattr.h>
 
 #include "compat.h"
 
@@ -48,6 +50,18 @@ static inline bool vexfs_name_ok(const char *name, size_t length)
 		return false;
 	return !(name[0] == '.' &&
 		 (length == 1 || (length == 2 && name[1] == '.')));
+}
+
+/* Whether the caller may know that a file has such an attribute. */
+static inline bool vexfs_xattr_listed(const char *name)
+{
+	if (!strncmp(name, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN))
+		return capable(CAP_SYS_ADMIN);
+	return !strncmp(name, XATTR_USER_PREFIX, XATTR_USER_PREFIX_LEN) ||
+	       !strncmp(name, XATTR_SECURITY_PREFIX,
+			XATTR_SECURITY_PREFIX_LEN) ||
+	       !strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) ||
+	       !strcmp(name, XATTR_NAME_POSIX_ACL_DEFAULT);
 }
 
 #endif /* VEXFS_CHECKS_H */

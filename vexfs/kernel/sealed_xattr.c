@@ -5,7 +5,6 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
@@ -100,17 +99,6 @@ static int vexfs_sealed_getxattr(struct inode *inode, const char *name,
 	return err;
 }
 
-static bool vexfs_sealed_listed(const char *name)
-{
-	if (!strncmp(name, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN))
-		return capable(CAP_SYS_ADMIN);
-	return !strncmp(name, XATTR_USER_PREFIX, XATTR_USER_PREFIX_LEN) ||
-	       !strncmp(name, XATTR_SECURITY_PREFIX,
-			XATTR_SECURITY_PREFIX_LEN) ||
-	       !strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) ||
-	       !strcmp(name, XATTR_NAME_POSIX_ACL_DEFAULT);
-}
-
 ssize_t vexfs_sealed_listxattr(struct dentry *dentry, char *list, size_t size)
 {
 	struct inode *inode = d_inode(dentry);
@@ -124,7 +112,7 @@ ssize_t vexfs_sealed_listxattr(struct dentry *dentry, char *list, size_t size)
 	if (!attr)
 		return -ENOMEM;
 	while ((err = vexfs_sealed_next(inode, attr)) == 1) {
-		if (!vexfs_sealed_listed(attr->name))
+		if (!vexfs_xattr_listed(attr->name))
 			continue;
 		if (list && used + attr->length + 1 > size) {
 			err = -ERANGE;

@@ -140,17 +140,6 @@ const struct xattr_handler * const vexfs_xattr_handlers[] = {
 	NULL,
 };
 
-static bool vexfs_listed(const char *name)
-{
-	if (!strncmp(name, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN))
-		return capable(CAP_SYS_ADMIN);
-	return !strncmp(name, XATTR_USER_PREFIX, XATTR_USER_PREFIX_LEN) ||
-	       !strncmp(name, XATTR_SECURITY_PREFIX,
-			XATTR_SECURITY_PREFIX_LEN) ||
-	       !strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) ||
-	       !strcmp(name, XATTR_NAME_POSIX_ACL_DEFAULT);
-}
-
 /* Copies the names that the caller may see, one by one and checked. */
 static ssize_t vexfs_list_copy(const char *at, const char *end, char *list,
 			       size_t size)
@@ -163,7 +152,7 @@ static ssize_t vexfs_list_copy(const char *at, const char *end, char *list,
 		if (!length || length == end - at || length > VEXFS_NAME_BYTES)
 			return -EIO;
 		length++;
-		if (vexfs_listed(at)) {
+		if (vexfs_xattr_listed(at)) {
 			if (list && used + length > size)
 				return -ERANGE;
 			if (list)

@@ -414,7 +414,8 @@ impl Core {
         let slack = self.limits.slack + self.step_blocks;
         let space = &mut self.state.space;
         let credit = if ask.credit { self.client_reserve } else { 0 };
-        if ask.covered.is_none() && space.available() + credit < ask.count {
+        let others = space.available() + ask.covered.unwrap_or(0);
+        if ask.covered.is_none() && others + credit < ask.count {
             return None;
         }
         let mut runs = Vec::with_capacity(1);
@@ -437,8 +438,9 @@ impl Core {
             goal = Some(run.end());
             runs.push(run);
         }
-        // What was kept for the client is in use now. Kept twice, the next write would take what is kept for a checkpoint.
-        let used = credit.min(ask.count);
+        // What was missing came from what is kept for the client. Still kept, it would come from what a checkpoint needs
+        // the next time.
+        let used = ask.count.saturating_sub(others).min(credit);
         self.client_reserve -= used;
         space.unreserve(used);
         Some(runs)
