@@ -255,7 +255,8 @@ impl State {
     }
 
     /// The states that are allowed when this call was under way at the end: not done, done, and for a long one that
-    /// moves bytes, a part from its beginning. What was answered of it is there in any case.
+    /// moves bytes, a part from its beginning. What was answered of it is there in any case. A write past the page cache
+    /// changes the bytes in their place before the file grows: it may have ended between the two.
     pub(super) fn outcomes(&self, Pending { op, answered }: &Pending) -> Vec<State> {
         let mut counts = Vec::new();
         match op {
@@ -275,8 +276,25 @@ impl State {
             state.apply(op, count);
             state
         });
+        let done: Vec<State> = done.collect();
+        let before_growth = match op {
+            Op::Write {
+                path, how: How::Direct, ..
+            } if *answered == 0 => self.file(path).map(|before| {
+                let mut states = done.clone();
+                for state in &mut states {
+                    state.change_content(path, |content| content.truncate(before.content.len()));
+                }
+                states
+            }),
+            _ => None,
+        };
         let not_done = (*answered == 0).then(|| self.clone());
-        not_done.into_iter().chain(done).collect()
+        not_done
+            .into_iter()
+            .chain(done)
+            .chain(before_growth.into_iter().flatten())
+            .collect()
     }
 
     /// Reads the tree below a directory.

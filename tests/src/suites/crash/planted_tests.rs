@@ -209,6 +209,35 @@ fn of_a_write_that_was_cut_short_the_answered_bytes_are_there_and_more_may_be() 
 }
 
 #[test]
+fn a_write_past_the_page_cache_may_end_between_its_bytes_and_the_growth_of_the_file() {
+    let place = Place::new("growth");
+    let mut writer = place.writer(0);
+    let create = Op::Create {
+        path: "a".into(),
+        mode: 0o644,
+    };
+    example(&mut writer, &[create, write("a", 0, 20_000, 8)]);
+    let direct = Op::Write {
+        path: "a".into(),
+        offset: 16_384,
+        length: 200_704,
+        seed: 9,
+        how: How::Direct,
+    };
+    let pending = Pending::new(direct.clone());
+    perform(&writer.root, &direct).unwrap();
+    truncate(&writer.root.join("a"), 20_000);
+    assert!(recognised(&pending, &writer), "the bytes, not the growth");
+    truncate(&writer.root.join("a"), 19_999);
+    assert!(!recognised(&pending, &writer), "shorter than it was");
+    truncate(&writer.root.join("a"), 20_001);
+    assert!(
+        !recognised(&pending, &writer),
+        "neither the old size nor one that was written"
+    );
+}
+
+#[test]
 fn an_interrupted_call_may_be_done_or_not_but_not_half_of_a_page() {
     let place = Place::new("interrupted");
     let mut writer = place.writer(0);
