@@ -40,7 +40,7 @@ pub struct NewSession {
 /// What of a client's a transaction carries out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// A call.
+    /// A call, or a step of a request about vectors.
     Answered {
         /// Its slot.
         slot: u16,
@@ -52,7 +52,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    const fn operation(self) -> Op<'static> {
+    pub(in crate::fs) const fn operation(self) -> Op<'static> {
         match self {
             Self::Answered { slot, seq } => Op::Answered { slot, seq },
             Self::Posted(position) => Op::Posted { position },

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `request` | the documents |
 //! | `access` | who asks, and what they may reach |
+//! | `changes` | whether a request may change something, and changes that were made before |
 //! | `filter` | which files a search is about |
 //! | `distance` | how far vectors are apart |
 //! | [`lexical`] | vectors and likeness of text, without a model |
@@ -25,6 +26,7 @@
 
 mod access;
 pub mod binary;
+mod changes;
 mod distance;
 mod filter;
 pub mod lexical;
@@ -36,8 +38,9 @@ mod tests;
 pub mod transaction;
 
 pub use access::Caller;
+pub use changes::{Changes, Steps};
 pub use request::VERSION;
-pub use run::{Answered, answer, encode_numbers};
+pub use run::{Answered, answer, answer_with, encode_numbers, failed};
 
 use crate::error::{Errno, Error};
 
@@ -71,3 +74,17 @@ impl Refusal {
 }
 
 type Outcome<T> = Result<T, Refusal>;
+
+/// Whether bytes are the beginning of a request and not all of it.
+pub fn is_incomplete(request: &[u8]) -> bool {
+    if binary::is_binary(request) {
+        binary::is_incomplete(request)
+    } else {
+        request::is_incomplete(request)
+    }
+}
+
+/// Whether a request may change something. It does not if this says so; one that is wrong may.
+pub fn may_change(request: &[u8]) -> bool {
+    binary::is_binary(request) || request::may_change(request)
+}

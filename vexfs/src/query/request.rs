@@ -245,6 +245,26 @@ pub(super) struct DropSpace {
     pub(super) name: String,
 }
 
+impl Request {
+    /// Whether it changes anything.
+    pub(super) const fn changes(&self) -> bool {
+        match self {
+            Self::Put(_) | Self::Delete(_) | Self::CreateSpace(_) | Self::AlterSpace(_) | Self::DropSpace(_) => true,
+            Self::Search(_) | Self::Get(_) | Self::Spaces(_) | Self::Flush(_) => false,
+        }
+    }
+}
+
+/// Whether a document may be a request that changes something, without looking at more of it than its operation.
+pub(super) fn may_change(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        op: String,
+    }
+    let head = serde_json::from_slice::<Head>(bytes);
+    !head.is_ok_and(|head| ["search", "get", "spaces", "flush"].contains(&head.op.as_str()))
+}
+
 /// Whether bytes are the beginning of a document and not all of it.
 pub(super) fn is_incomplete(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err_and(|error| error.is_eof())

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::access::{Caller, READ, WRITE};
 use super::binary::Item;
+use super::changes::Changes;
 use super::distance::Near;
 use super::request::{
     AlterSpace, CreateSpace, Delete, FieldDocument, Get, PutItem, PutItems, Query, Request, Search, VERSION,
@@ -18,7 +19,7 @@ use super::{Outcome, Refusal, binary, filter, lexical, request};
 use crate::error::{Errno, Error};
 use crate::fs::record::Timestamp;
 use crate::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
-use crate::fs::vectors::{Alteration, MAX_ORDINALS, NewSpace, Put, SpaceInfo};
+use crate::fs::vectors::{Alteration, MAX_ORDINALS, NewSpace, Put, Removal, SpaceInfo};
 use crate::fs::{Attributes, Fs, MAX_XATTR_VALUE};
 use crate::units::Ino;
 
@@ -40,22 +41,38 @@ pub struct Answered {
 
 /// Answers a request.
 pub fn answer(fs: &Fs, caller: &Caller, request: &[u8], now: Timestamp) -> Answered {
+    answer_with(fs, caller, request, now, &Changes::Free)
+}
+
+/// Answers a request, which may change something or not.
+pub fn answer_with(fs: &Fs, caller: &Caller, request: &[u8], now: Timestamp, changes: &Changes) -> Answered {
     let mut changed = Vec::new();
-    let result = run(fs, caller, request, now, &mut changed);
-    let mut document = match result {
-        Ok(document) => document,
-        Err(refusal) => {
-            let name = nix::errno::Errno::from_raw(refusal.errno);
-            Map::from_iter([(
-                "error".to_owned(),
-                json!({"errno": refusal.errno, "name": format!("{name:?}"), "message": refusal.message}),
-            )])
-        }
+    let doing = Doing {
+        fs,
+        caller,
+        now,
+        changes,
+        changed: &mut changed,
     };
+    let answer = match doing.run(request) {
+        Ok(document) => written(document),
+        Err(refusal) => failed(&refusal),
+    };
+    Answered { answer, changed }
+}
+
+/// The answer to a request that is refused.
+pub fn failed(refusal: &Refusal) -> Vec<u8> {
+    let name = nix::errno::Errno::from_raw(refusal.errno);
+    let error = json!({"errno": refusal.errno, "name": format!("{name:?}"), "message": refusal.message});
+    written(document([("error", error)]))
+}
+
+fn written(mut document: Document) -> Vec<u8> {
     document.insert("version".to_owned(), VERSION.into());
     let mut answer = Value::Object(document).to_string().into_bytes();
     answer.push(b'\n');
-    Answered { answer, changed }
+    answer
 }
 
 type Document = Map<String, Value>;
@@ -65,35 +82,6 @@ fn document<const N: usize>(members: [(&str, Value); N]) -> Document {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
-}
-
-fn run(fs: &Fs, caller: &Caller, bytes: &[u8], now: Timestamp, changed: &mut Vec<Ino>) -> Outcome<Document> {
-    if bytes.len() > super::MAX_REQUEST {
-        return Err(Refusal::new(Errno::AttributeTooLarge, "the request is too long"));
-    }
-    let doing = Doing {
-        fs,
-        caller,
-        now,
-        changed,
-    };
-    if binary::is_binary(bytes) {
-        return doing.put_binary(bytes);
-    }
-    match request::parse(bytes)? {
-        Request::Search(search) => doing.search(&search),
-        Request::Put(put) => doing.put(&put),
-        Request::Get(get) => doing.get(&get),
-        Request::Delete(delete) => doing.delete(&delete),
-        Request::Spaces(_) => doing.spaces(),
-        Request::CreateSpace(create) => doing.create_space(&create),
-        Request::AlterSpace(alter) => doing.alter_space(&alter),
-        Request::DropSpace(drop) => doing.drop_space(&drop.name),
-        Request::Flush(_) => {
-            fs.flush().map_err(|error| Refusal::of("flushing", &error))?;
-            Ok(Document::new())
-        }
-    }
 }
 
 /// Numbers as the bytes of a vector of a shape; why not, if they are none.
@@ -202,10 +190,49 @@ struct Doing<'a> {
     fs: &'a Fs,
     caller: &'a Caller,
     now: Timestamp,
+    changes: &'a Changes,
     changed: &'a mut Vec<Ino>,
 }
 
 impl Doing<'_> {
+    fn run(self, bytes: &[u8]) -> Outcome<Document> {
+        if bytes.len() > super::MAX_REQUEST {
+            return Err(Refusal::new(Errno::AttributeTooLarge, "the request is too long"));
+        }
+        if binary::is_binary(bytes) {
+            self.must_change()?;
+            return self.put_binary(bytes);
+        }
+        let request = request::parse(bytes)?;
+        if request.changes() {
+            self.must_change()?;
+        }
+        match request {
+            Request::Search(search) => self.search(&search),
+            Request::Put(put) => self.put(&put),
+            Request::Get(get) => self.get(&get),
+            Request::Delete(delete) => self.delete(&delete),
+            Request::Spaces(_) => self.spaces(),
+            Request::CreateSpace(create) => self.create_space(&create),
+            Request::AlterSpace(alter) => self.alter_space(&alter),
+            Request::DropSpace(drop) => self.drop_space(&drop.name),
+            Request::Flush(_) => {
+                self.fs.flush().map_err(|error| Refusal::of("flushing", &error))?;
+                Ok(Document::new())
+            }
+        }
+    }
+
+    fn must_change(&self) -> Outcome<()> {
+        match self.changes {
+            Changes::Free | Changes::Once(_) => Ok(()),
+            Changes::Refused => {
+                let message = "the mount is read-only or frozen: nothing can be changed through it";
+                Err(Refusal::new(Errno::ReadOnly, message))
+            }
+        }
+    }
+
     fn space(&self, name: &str) -> Outcome<SpaceInfo> {
         let found = self.fs.space(name.as_bytes());
         found.map_err(|error| Refusal::of(&format!("space {name:?}"), &error))
@@ -215,7 +242,7 @@ impl Doing<'_> {
     fn administers(&self) -> Outcome<bool> {
         let root = self.fs.attributes(Ino::ROOT);
         let root = root.map_err(|error| Refusal::of("the root", &error))?;
-        Ok(self.caller.uid == 0 || self.caller.uid == root.inode.uid)
+        Ok(self.caller.may_all || self.caller.uid == root.inode.uid)
     }
 
     fn must_administer(&self) -> Outcome<()> {
@@ -252,7 +279,11 @@ impl Doing<'_> {
             fields: &fields,
             now: self.now,
         };
-        let made = self.fs.create_space(&space);
+        let made = if self.changes.has(1) {
+            self.fs.space(new.name.as_bytes()).map(|info| info.id)
+        } else {
+            self.fs.create_space_marked(&space, self.changes.mark(1))
+        };
         let id = made.map_err(|error| Refusal::of(&format!("space {:?}", new.name), &error))?;
         Ok(document([("id", id.0.into())]))
     }
@@ -269,15 +300,22 @@ impl Doing<'_> {
             fields: fields.as_deref(),
             now: self.now,
         };
-        let altered = self.fs.alter_space(alter.name.as_bytes(), &alteration);
-        altered.map_err(|error| Refusal::of(&format!("space {:?}", alter.name), &error))?;
+        if !self.changes.has(1) {
+            let mark = self.changes.mark(1);
+            let altered = self.fs.alter_space(alter.name.as_bytes(), &alteration, mark);
+            altered.map_err(|error| Refusal::of(&format!("space {:?}", alter.name), &error))?;
+        }
         Ok(Document::new())
     }
 
     fn drop_space(&self, name: &str) -> Outcome<Document> {
         self.must_administer()?;
-        let dropped = self.fs.drop_space(name.as_bytes(), self.now);
-        dropped.map_err(|error| Refusal::of(&format!("space {name:?}"), &error))?;
+        // What a server left of it that died meanwhile went when the pool was opened.
+        if !self.changes.has(1) {
+            let mark = self.changes.mark(1);
+            let dropped = self.fs.drop_space_marked(name.as_bytes(), self.now, mark);
+            dropped.map_err(|error| Refusal::of(&format!("space {name:?}"), &error))?;
+        }
         Ok(Document::new())
     }
 
@@ -323,7 +361,15 @@ impl Doing<'_> {
     fn put_all(&mut self, info: &SpaceInfo, items: &[(usize, Item<'_>)], mut errors: Vec<Value>) -> Outcome<Document> {
         let mut puts = Vec::new();
         let mut indices = Vec::new();
+        let mut done = 0;
+        // More than one operation takes: in parts, the first of which says what becomes of the others.
+        let vector = info.space.shape.vector_bytes();
+        let part = (MAX_XATTR_VALUE / vector).max(1) * vector;
+        // Parts are numbered whether they can be put or not: the numbers follow from the request alone.
+        let mut next = 0;
         for &(index, item) in items {
+            let mut step = next;
+            next += item.bytes.len().div_ceil(part) as u64;
             let found = match self.caller.resolve(self.fs, item.path, WRITE) {
                 Ok(found) => found,
                 Err(refusal) => {
@@ -331,16 +377,13 @@ impl Doing<'_> {
                     continue;
                 }
             };
-            // More than one operation takes: in parts, the first of which says what becomes of the others.
-            let vector = info.space.shape.vector_bytes();
-            let part = (MAX_XATTR_VALUE / vector).max(1) * vector;
             if let Err(error) = info.space.shape.count(item.bytes) {
                 errors.push(failed_item(index, Errno::Invalid.number(), &error.to_string()));
                 continue;
             }
             let mut at = item.ordinal;
             for (number, bytes) in item.bytes.chunks(part).enumerate() {
-                puts.push(Put {
+                let put = Put {
                     ino: found.ino,
                     space: info.id,
                     ordinal: at,
@@ -348,17 +391,26 @@ impl Doing<'_> {
                     of: item.of.map(Timestamp),
                     bytes,
                     now: self.now,
-                });
-                indices.push(index);
+                };
+                step += 1;
                 at = at.saturating_add(u32::try_from(bytes.len() / vector).unwrap_or(u32::MAX));
+                if !self.changes.has(step) {
+                    puts.push(put);
+                    indices.push((index, step));
+                } else if self.is_put(&put)? {
+                    done += bytes.len() / vector;
+                    self.changed.push(found.ino);
+                } else {
+                    // It was refused, or others have changed it since: doing it again could undo what they did.
+                    let message = "the server was replaced meanwhile, and the file has other vectors: put them again";
+                    errors.push(failed_item(index, Errno::Failed.number(), message));
+                }
             }
         }
-        let results = self
-            .fs
-            .put_many_vectors(&puts)
-            .map_err(|error| Refusal::of("putting", &error))?;
-        let mut done = 0;
-        for ((put, index), result) in puts.iter().zip(indices).zip(results) {
+        let mark = |number: usize| indices.get(number).and_then(|(_, step)| self.changes.mark(*step));
+        let results = self.fs.put_many_vectors_marked(&puts, mark);
+        let results = results.map_err(|error| Refusal::of("putting", &error))?;
+        for ((put, (index, _)), result) in puts.iter().zip(indices).zip(results) {
             match result {
                 Ok(()) => {
                     done += put.bytes.len() / info.space.shape.vector_bytes().max(1);
@@ -368,6 +420,15 @@ impl Doing<'_> {
             }
         }
         Ok(document([("vectors", done.into()), ("errors", errors.into())]))
+    }
+
+    /// Whether a file has exactly these vectors, under these ordinals.
+    fn is_put(&self, put: &Put<'_>) -> Outcome<bool> {
+        let found = self.fs.vectors_of(put.ino, put.space);
+        let found = found.map_err(|error| Refusal::of("putting", &error))?;
+        let from = found.iter().skip_while(|vector| vector.ordinal < put.ordinal);
+        let bytes = from.flat_map(|vector| vector.bytes.iter());
+        Ok(bytes.take(put.bytes.len()).eq(put.bytes.iter()))
     }
 
     fn get(&self, get: &Get) -> Outcome<Document> {
@@ -401,9 +462,21 @@ impl Doing<'_> {
         let info = self.space(&delete.space)?;
         let (from, count) = delete.ordinal.map_or((0, MAX_ORDINALS), |ordinal| (ordinal, 1));
         let mut deleted = 0;
-        for path in &delete.paths {
+        for (path, step) in delete.paths.iter().zip(1..) {
             let found = self.caller.resolve(self.fs, path, WRITE)?;
-            match self.fs.remove_vectors(found.ino, info.id, from, count, self.now) {
+            if self.changes.has(step) {
+                deleted += 1;
+                self.changed.push(found.ino);
+                continue;
+            }
+            let removal = Removal {
+                ino: found.ino,
+                space: info.id,
+                from,
+                count,
+                now: self.now,
+            };
+            match self.fs.remove_vectors_marked(&removal, self.changes.mark(step)) {
                 Ok(()) => {
                     deleted += 1;
                     self.changed.push(found.ino);

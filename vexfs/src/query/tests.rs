@@ -49,11 +49,7 @@ fn make(fs: &Fs, path: &str, kind: Kind, permissions: u16, uid: u32) -> Ino {
 }
 
 fn ask_as(fs: &Fs, uid: u32, request: &Value) -> Value {
-    let caller = Caller {
-        uid,
-        gid: uid,
-        groups: vec![],
-    };
+    let caller = Caller::user(uid, uid, vec![]);
     serde_json::from_slice(&answer(fs, &caller, request.to_string().as_bytes(), NOW).answer).unwrap()
 }
 

@@ -8,7 +8,7 @@
 //! transaction per descriptor: writing after the answer is refused (EBUSY), until the file is truncated to nothing.
 
 use super::access::Caller;
-use super::{MAX_REQUEST, binary, request, run};
+use super::{MAX_REQUEST, is_incomplete, run};
 use crate::error::{Errno, Result};
 use crate::fs::Fs;
 use crate::fs::record::Timestamp;
@@ -50,12 +50,7 @@ impl Transaction {
         let Some(caller) = self.caller.as_ref().filter(|_| !self.answered) else {
             return Vec::new();
         };
-        let incomplete = if binary::is_binary(&self.content) {
-            binary::is_incomplete(&self.content)
-        } else {
-            request::is_incomplete(&self.content)
-        };
-        if incomplete {
+        if is_incomplete(&self.content) {
             return Vec::new();
         }
         let answered = run::answer(fs, caller, &self.content, now);

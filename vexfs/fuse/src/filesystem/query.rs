@@ -148,11 +148,7 @@ impl VexFilesystem {
 
     pub(super) fn write_query(&self, number: INodeNo, at: u64, bytes: &[u8], caller: (u32, u32, u32)) -> Outcome<u32> {
         let (uid, gid, process) = caller;
-        let caller = Caller {
-            uid,
-            gid,
-            groups: self.callers.groups(process).unwrap_or_default(),
-        };
+        let caller = Caller::user(uid, gid, self.callers.groups(process).unwrap_or_default());
         let transaction = self.queries.transaction(number)?;
         transaction.lock().write(at, bytes, &caller)?;
         u32::try_from(bytes.len()).map_err(|_| Failure::Errno(libc::EIO))

@@ -3,6 +3,7 @@
 //! Spaces and embeddings, as front ends ask for them. Whether the caller may is theirs to decide (see [`crate::query`]).
 
 use crate::error::{Errno, Error, Result};
+use crate::fs::Mark;
 use crate::fs::engine::{Core, Fs};
 use crate::fs::op::{Op, vectors as flag};
 use crate::fs::record::Timestamp;
@@ -78,6 +79,21 @@ pub struct Put<'a> {
     pub now: Timestamp,
 }
 
+/// Vectors that a file is to have no more: so many ordinals from one on.
+#[derive(Debug, Clone, Copy)]
+pub struct Removal {
+    /// The file.
+    pub ino: Ino,
+    /// The space.
+    pub space: Ino,
+    /// The first.
+    pub from: u32,
+    /// How many.
+    pub count: u32,
+    /// Now.
+    pub now: Timestamp,
+}
+
 /// A vector of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Embedded {
@@ -89,13 +105,23 @@ pub struct Embedded {
     pub bytes: Box<[u8]>,
 }
 
+/// An operation, and the mark that goes with it.
+fn marked(operation: Op<'_>, mark: Option<Mark>) -> Vec<Op<'_>> {
+    [operation].into_iter().chain(mark.map(Mark::operation)).collect()
+}
+
 impl Fs {
     /// Makes a space; gives its number.
     pub fn create_space(&self, new: &NewSpace<'_>) -> Result<Ino> {
+        self.create_space_marked(new, None)
+    }
+
+    /// The same for a client that must know whether it was done.
+    pub fn create_space_marked(&self, new: &NewSpace<'_>, mark: Option<Mark>) -> Result<Ino> {
         let mut core = self.shared.writable()?;
         let space = core.state.totals.next_ino;
         let fields: Vec<Vec<u8>> = new.fields.iter().map(Field::encode).collect();
-        core.perform(&[Op::CreateSpace {
+        let operation = Op::CreateSpace {
             space,
             dimensions: new.shape.dimensions,
             element: new.shape.element as u8,
@@ -104,7 +130,8 @@ impl Fs {
             time: new.now,
             name: new.name,
             fields: fields.iter().map(Vec::as_slice).collect(),
-        }])?;
+        };
+        core.perform(&marked(operation, mark))?;
         self.shared.request_checkpoint(core)?;
         Ok(space)
     }
@@ -128,30 +155,36 @@ impl Fs {
     }
 
     /// Changes a space.
-    pub fn alter_space(&self, name: &[u8], change: &Alteration<'_>) -> Result<()> {
+    pub fn alter_space(&self, name: &[u8], change: &Alteration<'_>, mark: Option<Mark>) -> Result<()> {
         let mut core = self.shared.writable()?;
         let space = core.state.space_named(name)?.ok_or(Error::Posix(Errno::NoEntry))?;
         let record = core.state.space(space)?.cloned();
         let record = record.ok_or(Error::Posix(Errno::NoEntry))?;
         let fields = change.fields.unwrap_or(&record.fields);
         let fields: Vec<Vec<u8>> = fields.iter().map(Field::encode).collect();
-        core.perform(&[Op::AlterSpace {
+        let operation = Op::AlterSpace {
             space,
             effort: change.effort.unwrap_or(record.effort),
             time: change.now,
             name: change.name.unwrap_or(&record.name),
             fields: fields.iter().map(Vec::as_slice).collect(),
-        }])?;
+        };
+        core.perform(&marked(operation, mark))?;
         self.shared.request_checkpoint(core)
     }
 
     /// Removes a space and all its vectors. They are gone when this returns, or at the latest when the pool is opened
     /// after a crash in between; the name is free at once.
     pub fn drop_space(&self, name: &[u8], now: Timestamp) -> Result<()> {
+        self.drop_space_marked(name, now, None)
+    }
+
+    /// The same for a client that must know whether it was done.
+    pub fn drop_space_marked(&self, name: &[u8], now: Timestamp, mark: Option<Mark>) -> Result<()> {
         let space = {
             let mut core = self.shared.writable()?;
             let space = core.state.space_named(name)?.ok_or(Error::Posix(Errno::NoEntry))?;
-            core.perform(&[Op::DropSpace { space, time: now }])?;
+            core.perform(&marked(Op::DropSpace { space, time: now }, mark))?;
             self.shared.request_checkpoint(core)?;
             space
         };
@@ -186,12 +219,21 @@ impl Fs {
 
     /// Gives a file vectors.
     pub fn put_vectors(&self, put: &Put<'_>) -> Result<()> {
-        self.put_group(&[*put])?;
+        self.put_group(&[*put], None)?;
         self.seal_if_due(put.space)
     }
 
     /// Gives many files vectors, several in a transaction; what comes of each.
     pub fn put_many_vectors(&self, puts: &[Put<'_>]) -> Result<Vec<Result<()>>> {
+        self.put_many_vectors_marked(puts, |_| None)
+    }
+
+    /// The same for a client that must know what was done: a transaction has the mark of the last that it puts.
+    pub fn put_many_vectors_marked(
+        &self,
+        puts: &[Put<'_>],
+        mark: impl Fn(usize) -> Option<Mark>,
+    ) -> Result<Vec<Result<()>>> {
         let mut results = Vec::with_capacity(puts.len());
         let mut rest = puts;
         while !rest.is_empty() {
@@ -201,11 +243,13 @@ impl Fs {
                 bytes <= GROUP_BYTES
             });
             let (group, later) = rest.split_at(fits.count().max(1));
-            match self.put_group(group) {
+            let first = results.len();
+            match self.put_group(group, mark(first + group.len() - 1)) {
                 Ok(()) => results.extend(group.iter().map(|_| Ok(()))),
                 // One of them is wrong: the others must not suffer.
                 Err(Error::Posix(errno)) if group.len() > 1 && errno != Errno::Failed => {
-                    results.extend(group.iter().map(|put| self.put_group(std::slice::from_ref(put))));
+                    let each = group.iter().enumerate();
+                    results.extend(each.map(|(at, put)| self.put_group(std::slice::from_ref(put), mark(first + at))));
                 }
                 Err(error) => results.push(Err(error)),
             }
@@ -219,9 +263,9 @@ impl Fs {
         Ok(results)
     }
 
-    fn put_group(&self, puts: &[Put<'_>]) -> Result<()> {
+    fn put_group(&self, puts: &[Put<'_>], mark: Option<Mark>) -> Result<()> {
         let mut core = self.shared.writable()?;
-        let mut operations = Vec::with_capacity(puts.len());
+        let mut operations = Vec::with_capacity(puts.len() + 1);
         for put in puts {
             let inode = core.state.inode(put.ino)?;
             core.forbid_change(&inode)?;
@@ -235,12 +279,34 @@ impl Fs {
                 bytes: put.bytes,
             });
         }
+        operations.extend(mark.map(Mark::operation));
         core.perform(&operations)?;
         self.shared.request_checkpoint(core)
     }
 
     /// Removes vectors of a file: so many ordinals from one on.
     pub fn remove_vectors(&self, ino: Ino, space: Ino, from: u32, count: u32, now: Timestamp) -> Result<()> {
+        self.remove_vectors_marked(
+            &Removal {
+                ino,
+                space,
+                from,
+                count,
+                now,
+            },
+            None,
+        )
+    }
+
+    /// The same for a client that must know whether it was done.
+    pub fn remove_vectors_marked(&self, removal: &Removal, mark: Option<Mark>) -> Result<()> {
+        let Removal {
+            ino,
+            space,
+            from,
+            count,
+            now,
+        } = *removal;
         let operation = Op::RemoveVectors {
             ino,
             space,
@@ -248,7 +314,7 @@ impl Fs {
             count,
             time: now,
         };
-        self.transact_with(&[operation], |core| {
+        self.transact_with(&marked(operation, mark), |core| {
             let inode = core.state.inode(ino)?;
             core.forbid_change(&inode)
         })

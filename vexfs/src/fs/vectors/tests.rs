@@ -248,6 +248,7 @@ fn spaces_are_made_renamed_listed_and_dropped_with_everything_in_them() {
                 now: NOW,
                 ..Alteration::default()
             },
+            None,
         )
     };
     assert_eq!(errno(rename(b"one", b"other")), Errno::Exists);
