@@ -4,7 +4,8 @@
 //!
 //! # Contract
 //!
-//! - A queue's task hands over a job and waits for its result on the queue's ring, next to all other requests.
+//! - A queue's task hands over a job and waits for its result on the queue's ring, next to all other requests; or does not
+//!   wait, and the job tells by itself who wants to know.
 //! - Jobs run in any order, as many at once as there are threads. One that panics is answered with EIO.
 //! - The threads end when the last job has run after the [`Helpers`] were dropped.
 
@@ -62,6 +63,12 @@ impl Helpers {
             thread::Builder::new().name(format!("helper{number}")).spawn(work)?;
         }
         Ok(Self { jobs })
+    }
+
+    /// Has a job run on one of the threads, and does not wait for it.
+    pub(crate) fn begin(&self, job: impl FnOnce() + Send + 'static) {
+        // The threads hold the other end for as long as this one exists.
+        let _ = self.jobs.send(Box::new(job));
     }
 
     /// Runs a job on one of the threads.

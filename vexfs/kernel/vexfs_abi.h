@@ -97,7 +97,7 @@ enum vexfs_opcode {
 	VEXFS_SEEK	= 14,	/* vexfs_seek		-> vexfs_position */
 	VEXFS_RELEASE	= 15,	/* vexfs_inode_ref	-> nothing */
 	VEXFS_PARENT	= 16,	/* vexfs_inode_ref	-> vexfs_parent */
-	VEXFS_QUERY	= 17,	/* text			-> text */
+	VEXFS_QUERY	= 17,	/* vexfs_query -> vexfs_queried; see there */
 };
 
 /* Starts the first block of a call slot when it is written. */
@@ -315,6 +315,47 @@ struct vexfs_parent {
 	__u16 reserved[3];
 };
 
+/*
+ * A request about vectors (docs/VECTORS.md) and its answer, in pieces: what
+ * vexfs_query.what says. Requests of a lane come one after the other, with
+ * numbers that grow.
+ */
+#define VEXFS_QUERY_PIECE	1u	/* of the request, which follows -> nothing */
+#define VEXFS_QUERY_RUN		2u	/* groups follow -> the answer's beginning */
+#define VEXFS_QUERY_ANSWER	3u	/* -> more of it */
+
+#define VEXFS_QUERY_LANES	4u
+#define VEXFS_QUERY_STEPS	0x1000000u	/* numbers are multiples of it */
+#define VEXFS_QUERY_REQUEST_BYTES	0x1000000u
+#define VEXFS_QUERY_ANSWER_BYTES	0x2000000u
+
+#define VEXFS_CALLER_MAY_ALL	1u	/* whoever it is */
+#define VEXFS_CALLER_LOOKS	2u	/* nothing may be changed */
+
+struct vexfs_query {
+	__u64 number;		/* of the request; not 0 */
+	__u32 what;
+	__u32 lane;
+	__u32 total;		/* bytes of the request */
+	__u32 from;		/* byte of request or answer where the piece begins */
+	__u32 count;		/* bytes, or groups (__u32 each), that follow */
+	__u32 flags;		/* VEXFS_CALLER_*; with RUN, as what follows */
+	__u32 uid;
+	__u32 gid;
+};
+
+/*
+ * A piece of an answer: count bytes that begin at byte from. The answer begins
+ * with the numbers (__u64 each) of inodes whose attributes changed. total 0: the
+ * request is not complete, and was not carried out.
+ */
+struct vexfs_queried {
+	__u32 total;		/* bytes of the answer, the numbers included */
+	__u32 changed;		/* numbers */
+	__u32 from;
+	__u32 count;
+};
+
 /* -------------------------------------------------------------------- log */
 
 /* "VXLG" */
@@ -360,6 +401,8 @@ VEXFS_ABI_ASSERT(vexfs_extent, 32);
 VEXFS_ABI_ASSERT(vexfs_seek, 24);
 VEXFS_ABI_ASSERT(vexfs_position, 8);
 VEXFS_ABI_ASSERT(vexfs_parent, 136);
+VEXFS_ABI_ASSERT(vexfs_query, 40);
+VEXFS_ABI_ASSERT(vexfs_queried, 16);
 VEXFS_ABI_ASSERT(vexfs_batch, 64);
 
 #endif /* VEXFS_ABI_H */

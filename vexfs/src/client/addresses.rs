@@ -29,6 +29,11 @@ pub const CALLS: u64 = 1 << 30;
 pub const CALL_BYTES: u32 = 128 << 10;
 /// Call slots.
 pub const SLOTS: u16 = 32;
+/// What a session remembers slots for: those, and behind them the lanes of requests about vectors.
+pub const REMEMBERED_SLOTS: u16 = SLOTS + QUERY_LANES;
+/// Lanes of requests about vectors.
+pub const QUERY_LANES: u16 = 4;
+const _: () = assert!(QUERY_LANES as u32 == wire::QUERY_LANES);
 /// Where the log is.
 pub const LOG: u64 = 1 << 31;
 /// Bytes of a piece of the log.

@@ -65,7 +65,8 @@ impl Call<'_> {
             Opcode::Seek => self.seek(payload),
             Opcode::Release => self.release(payload),
             Opcode::Parent => self.parent(payload),
-            Opcode::Query => Err(Errno::NotSupported.into()),
+            // Is not carried out here, for it may take long: see `queries`.
+            Opcode::Query => Err(Errno::Invalid.into()),
         }
     }
 
@@ -104,7 +105,7 @@ impl Call<'_> {
             self.server.fs.begin_session(&NewSession {
                 id: RandomState::new().hash_one(self.header.seq).max(1),
                 hello: nonce,
-                slots: addresses::SLOTS,
+                slots: addresses::REMEMBERED_SLOTS,
                 read_only,
             })?;
         }

@@ -8,7 +8,8 @@
 //! - [`Server::request`] takes what was written to a call slot, [`Server::read`] answers a READ of it or parks it,
 //!   [`Server::post`] takes a batch of posted operations. All may be called from any thread, for different slots at once.
 //! - What would have to wait is refused with [`Handled::Wait`] when asked with [`Patience::Refuse`]; the caller then asks
-//!   again, with patience, where waiting does no harm. Asked twice, nothing is done twice.
+//!   again, with patience, where waiting does no harm. Asked twice, nothing is done twice. The same with [`Handled::Long`],
+//!   where calls that wait must not wait for it.
 //! - Whatever is handed in, nothing panics, and no more is kept than a request per slot.
 //! - A parked READ has a [`Bell`], which is rung when looking again is worth it. Who parked it also looks after
 //!   [`LATE`] has gone by.
@@ -19,6 +20,7 @@
 //! | `addresses` | what lies where on the device |
 //! | `slots` | retries and parked READs of one slot |
 //! | `calls` | what each call does |
+//! | `queries` | requests about vectors, which come in pieces |
 //! | `answer` | replies and what is in them |
 //! | `credits` | what the client was promised |
 //! | `log` | posted operations, in order |
@@ -30,6 +32,7 @@ mod calls;
 pub mod credits;
 mod log;
 pub mod order;
+mod queries;
 pub mod slots;
 pub mod wire;
 
@@ -47,6 +50,7 @@ use crate::units::BLOCK_SIZE;
 use answer::Answer;
 use calls::Call;
 use credits::Credits;
+use queries::Queries;
 use slots::{Arrival, Parked, Read, Slot, Ticket};
 use wire::Opcode;
 
@@ -63,6 +67,8 @@ pub enum Handled {
     Done,
     /// It has to wait: the same again, with patience.
     Wait,
+    /// The same, and it may take as long as it takes: at most one for each lane of requests about vectors.
+    Long,
 }
 
 /// See the module.
@@ -71,6 +77,7 @@ pub struct Server {
     epoch: u64,
     slots: Vec<Mutex<CallSlot>>,
     credits: Mutex<Credits>,
+    queries: Queries,
     /// Held while operations that were posted are applied.
     log: Mutex<()>,
     /// Signalled when some were.
@@ -108,6 +115,7 @@ impl Server {
             epoch,
             slots: (0..addresses::SLOTS).map(|_| Mutex::default()).collect(),
             credits: Mutex::default(),
+            queries: Queries::default(),
             log: Mutex::new(()),
             applied: Condvar::new(),
             sessions: RwLock::new(()),
@@ -193,6 +201,9 @@ impl Server {
     }
 
     fn carry_out(&self, header: Header, payload: &[u8], patience: Patience) -> Handled {
+        if header.opcode == Opcode::Query as u16 {
+            return self.carry_out_query(header, payload, patience);
+        }
         let changes_it = [Opcode::Hello, Opcode::Goodbye].map(|opcode| opcode as u16);
         let session = if changes_it.contains(&header.opcode) {
             None
@@ -210,20 +221,30 @@ impl Server {
         };
         let reply = match call.answer(payload) {
             Err(Error::Posix(Errno::WouldWait)) if patience == Patience::Refuse => return Handled::Wait,
-            Err(error) => {
-                log_failure(header, &error);
-                self.reply(header, &Answer::failed(error.errno()))
-            }
-            Ok(answer) => self.reply(header, &answer),
+            outcome => self.reply_to(header, outcome),
         };
         drop(session);
+        self.finish(header, reply);
+        Handled::Done
+    }
+
+    /// The reply that tells what a call came to.
+    fn reply_to(&self, header: Header, outcome: Result<Answer>) -> Vec<u8> {
+        let answer = outcome.unwrap_or_else(|error| {
+            log_failure(header, &error);
+            Answer::failed(error.errno())
+        });
+        self.reply(header, &answer)
+    }
+
+    /// A call has its reply.
+    fn finish(&self, header: Header, reply: Vec<u8>) {
         if let Some(place) = self.slots.get(usize::from(header.slot)) {
             let mut place = place.lock();
             if place.slot.finished(header.seq, reply).is_some() {
                 ring(&mut place);
             }
         }
-        Handled::Done
     }
 
     /// Answers a READ of a call slot, or parks it: then the ticket tells which. What it does not fill is zeros.
@@ -307,6 +328,7 @@ impl Server {
             }
         }
         *self.credits.lock() = Credits::default();
+        self.queries.reset();
     }
 }
 

@@ -81,6 +81,12 @@ structures! {
     Position = "vexfs_position" { position: U64, }
     /// A directory, and a name in it.
     Parent = "vexfs_parent" { attr: Attr, length: U16, reserved: [U16; 3], }
+    /// A step of a request about vectors.
+    Query = "vexfs_query" {
+        number: U64, what: U32, lane: U32, total: U32, from: U32, count: U32, flags: U32, uid: U32, gid: U32,
+    }
+    /// A piece of the answer.
+    Queried = "vexfs_queried" { total: U32, changed: U32, from: U32, count: U32, }
     /// Starts a batch of posted operations.
     Batch = "vexfs_batch" {
         magic: U32, crc: U32, session: U64, position: U64, count: U32, length: U32, reserved: [U64; 4],
@@ -132,6 +138,24 @@ constants! {
     SEEK_DATA: u32 = 3;
     /// Look for a hole.
     SEEK_HOLE: u32 = 4;
+    /// A piece of a request comes.
+    QUERY_PIECE: u32 = 1;
+    /// It is to be carried out.
+    QUERY_RUN: u32 = 2;
+    /// A piece of the answer is wanted.
+    QUERY_ANSWER: u32 = 3;
+    /// Requests at a time.
+    QUERY_LANES: u32 = 4;
+    /// Numbers of requests are multiples of this: those between are for the changes that one makes.
+    QUERY_STEPS: u64 = 1 << 24;
+    /// Longest request.
+    QUERY_REQUEST_BYTES: u32 = 16 << 20;
+    /// Longest answer.
+    QUERY_ANSWER_BYTES: u32 = 32 << 20;
+    /// The caller may do everything.
+    CALLER_MAY_ALL: u32 = 1;
+    /// The request may change nothing.
+    CALLER_LOOKS: u32 = 2;
 }
 
 macro_rules! opcodes {

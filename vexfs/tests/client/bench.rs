@@ -108,7 +108,7 @@ impl Bench {
 
     /// Carries out a request as the target does. Nothing waits here, so the reply is there when the READ comes.
     pub fn send(&self, slot: u16, bytes: &[u8]) {
-        if self.server.request(slot, bytes, Patience::Refuse) == Handled::Wait {
+        if self.server.request(slot, bytes, Patience::Refuse) != Handled::Done {
             assert_eq!(self.server.run(bytes, Patience::Wait), Handled::Done);
         }
         while let Some(request) = self.server.ready() {

@@ -8,6 +8,7 @@
 //! | `bench` | a pool, a server, and a client with its slots; deaths of the server |
 //! | `calls` | what each call does |
 //! | `crash` | sequences of calls and posts, with deaths of the server and of the machine at any moment |
+//! | `queries` | requests about vectors, in pieces, with deaths of the server |
 //! | `hostile` | any bytes |
 //! | `sessions` | one client after another |
 //! | `model` | every order of events of a small client, by model checking |
@@ -21,4 +22,5 @@ mod crash;
 mod hostile;
 mod model;
 mod peer;
+mod queries;
 mod sessions;

@@ -7,7 +7,8 @@
 //!
 //! - What messages mean is decided by [`vexfs::client::Server`]; here they come and go. Bytes of files move like those of a
 //!   volume (`blocks`).
-//! - What the server can do at once is done on the queue's thread; what has to wait, on a helper thread.
+//! - What the server can do at once is done on the queue's thread; what has to wait, on a helper thread; requests about
+//!   vectors on threads of their own.
 //! - A READ for a reply that is not there yet is parked: it costs its tag, a timer, and no thread. The server parks one per
 //!   slot, and there are fewer slots than tags.
 //! - Without a session everything reads as zeros and nothing can be written.
@@ -32,12 +33,15 @@ use vexfs::units::Ino;
 pub use self::open::FilesystemError;
 use super::blocks::{Blocks, memory};
 use super::{Io, IoError, Limits, Request, Target, range_within};
+use crate::helpers::Helpers;
 use crate::identity::Identity;
 use crate::payload::Memory;
 
 /// See the module's text.
 pub struct Filesystem {
     blocks: Blocks,
+    /// One for each request about vectors that there can be.
+    queries: Helpers,
     server: Arc<Server>,
     /// What the log calls it.
     name: String,
@@ -126,8 +130,9 @@ impl Filesystem {
     async fn write(&self, io: &Io<'_>, offset: u64, from: &mut Memory<'_>) -> Result<(), Error> {
         match addresses::place(offset, from.bytes().len() as u64) {
             Place::Call(slot) => {
-                if self.server.request(slot, from.bytes(), Patience::Refuse) == Handled::Wait {
-                    self.run(io, from.bytes().to_vec()).await?;
+                match self.server.request(slot, from.bytes(), Patience::Refuse) {
+                    Handled::Done => {}
+                    handled => self.run(io, handled, from.bytes().to_vec()).await?,
                 }
                 self.run_ready(io).await
             }
@@ -157,20 +162,28 @@ impl Filesystem {
         self.blocks.write(io, ino, at, from, Author::Client).await
     }
 
-    /// Carries out a request on a helper thread.
-    async fn run(&self, io: &Io<'_>, request: Vec<u8>) -> Result<(), Error> {
+    /// Carries out a request that was refused, on a helper thread.
+    async fn run(&self, io: &Io<'_>, refused: Handled, request: Vec<u8>) -> Result<(), Error> {
         let server = Arc::clone(&self.server);
-        self.blocks
-            .help(io, move || server.run(&request, Patience::Wait))
-            .await
-            .map(drop)
+        let job = move || {
+            server.run(&request, Patience::Wait);
+        };
+        match refused {
+            // Its reply tells of its end. What is written here may be a batch that it waited for, and others wait for that.
+            Handled::Long => {
+                self.queries.begin(job);
+                Ok(())
+            }
+            Handled::Wait | Handled::Done => self.blocks.help(io, job).await,
+        }
     }
 
     /// Carries out requests that waited for operations which are applied now.
     async fn run_ready(&self, io: &Io<'_>) -> Result<(), Error> {
         while let Some(request) = self.server.ready() {
-            if self.server.run(&request, Patience::Refuse) == Handled::Wait {
-                self.run(io, request).await?;
+            match self.server.run(&request, Patience::Refuse) {
+                Handled::Done => {}
+                handled => self.run(io, handled, request).await?,
             }
         }
         Ok(())
@@ -211,6 +224,13 @@ fn set(timer: &TimerFd, after: Duration) -> Result<(), Errno> {
         Expiration::OneShot(TimeSpec::from_duration(after)),
         TimerSetTimeFlags::empty(),
     )
+}
+
+impl Drop for Filesystem {
+    fn drop(&mut self) {
+        // No queue waits for these; the pool may be closed next.
+        self.server.stop_queries();
+    }
 }
 
 impl Target for Filesystem {

@@ -11,6 +11,7 @@ use vexfs::client::{Bell, Server, addresses};
 use vexfs::fs::Fs;
 
 use super::Filesystem;
+use crate::helpers::Helpers;
 use crate::identity::Identity;
 use crate::target::blocks::Blocks;
 use crate::target::{Limits, WriteCache};
@@ -43,8 +44,14 @@ impl Filesystem {
         let uuid = fs.superblock().uuid;
         let blocks =
             Blocks::new(fs.clone(), HELPERS).map_err(|(what, source)| FilesystemError::System { what, source })?;
+        let queries =
+            Helpers::start(usize::from(addresses::QUERY_LANES)).map_err(|source| FilesystemError::System {
+                what: "start threads for queries",
+                source,
+            })?;
         Ok(Self {
             blocks,
+            queries,
             server: Arc::new(Server::new(fs.clone()).with_farewell(farewell)),
             name: pool.display().to_string(),
             limits: Limits {
