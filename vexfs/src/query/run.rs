@@ -45,13 +45,13 @@ pub fn answer(fs: &Fs, caller: &Caller, request: &[u8], now: Timestamp) -> Answe
 }
 
 /// Answers a request, which may change something or not.
-pub fn answer_with(fs: &Fs, caller: &Caller, request: &[u8], now: Timestamp, changes: &Changes) -> Answered {
+pub fn answer_with(fs: &Fs, caller: &Caller, request: &[u8], now: Timestamp, allowed: &Changes) -> Answered {
     let mut changed = Vec::new();
     let doing = Doing {
         fs,
         caller,
         now,
-        changes,
+        changes: allowed,
         changed: &mut changed,
     };
     let answer = match doing.run(request) {
