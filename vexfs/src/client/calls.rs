@@ -49,7 +49,6 @@ impl Call<'_> {
             return Ok(Answer::no_session());
         }
         match opcode {
-            Opcode::Hello => Err(Errno::Invalid.into()),
             Opcode::Resume => self.resume(payload),
             Opcode::Goodbye => self.goodbye(),
             Opcode::Lookup => self.lookup(payload),
@@ -66,7 +65,7 @@ impl Call<'_> {
             Opcode::Release => self.release(payload),
             Opcode::Parent => self.parent(payload),
             // Is not carried out here, for it may take long: see `queries`.
-            Opcode::Query => Err(Errno::Invalid.into()),
+            Opcode::Hello | Opcode::Query => Err(Errno::Invalid.into()),
         }
     }
 

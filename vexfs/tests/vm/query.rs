@@ -293,8 +293,7 @@ fn each_descriptor_is_a_transaction_and_requests_have_limits() -> Result<()> {
     let mut more = [open()?, open()?, open()?, open()?];
     let room = more
         .iter_mut()
-        .map(|query| query.write_all(&space))
-        .filter(Result::is_ok)
+        .filter_map(|query| query.write_all(&space).ok())
         .count();
     ensure!(room == 3, "{room} requests of 16 MiB besides one");
     drop((large, more));
