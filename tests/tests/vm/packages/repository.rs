@@ -41,7 +41,7 @@ pub(super) fn make(packages: &Path, directory: &Path) -> Result<()> {
     for entry in fs::read_dir(packages).with_context(|| format!("listing {}", packages.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.ends_with(".deb") || name.contains("-dbgsym_") {
+        if path.extension().is_none_or(|end| end != "deb") || name.contains("-dbgsym_") {
             continue;
         }
         fs::copy(&path, one.join(&name)).with_context(|| format!("copying {}", path.display()))?;
