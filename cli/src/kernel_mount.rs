@@ -296,11 +296,10 @@ pub(crate) fn unmount(mount: &Mount, lazily: bool) -> Result<bool> {
         .map(|daemon| daemon.overview.server)
         .filter(|server| server.until_idle);
     let command = ends.map(|server| PathBuf::from(format!("/proc/{}/cmdline", server.pid)));
-    // Nothing is in it of one that has ended and was not waited for.
-    let runs = || {
-        let read = command.as_ref().map(fs::read);
-        read.is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-    };
+    let line = || command.as_ref().and_then(|command| fs::read(command).ok());
+    // Nothing is in it of one that has ended and was not waited for, and another's number may be used again.
+    let started_as = line();
+    let runs = || line().is_some_and(|line| !line.is_empty() && Some(line) == started_as);
     let flags = if lazily {
         MntFlags::MNT_DETACH
     } else {

@@ -257,17 +257,6 @@ compat_iomap_writepages(struct address_space *mapping,
 #endif
 }
 
-static inline int compat_iomap_read_folio(struct folio *folio,
-					  const struct iomap_ops *ops)
-{
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
-	iomap_bio_read_folio(folio, ops);
-	return 0;
-#else
-	return iomap_read_folio(folio, ops);
-#endif
-}
-
 /* 6.17 made what is asked with a page locked an argument of each write. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
 typedef struct iomap_write_ops compat_write_ops_t;

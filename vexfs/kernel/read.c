@@ -9,7 +9,8 @@
  * detached: their pages leave the cache and are unlocked, who waits finds no
  * page and gets EIO, and the bios go on without them, holding the memory.
  *
- * iomap reads only pages of which it keeps what part it has.
+ * So iomap reads nothing here: it would wait however long that takes. A page of
+ * which the cache has a part is written back and dropped, and read whole.
  */
 
 #include <linux/bio.h>
@@ -113,9 +114,29 @@ static size_t vexfs_read_length(const struct inode *inode, struct folio *folio)
 	return pos < shown ? min_t(u64, folio_size(folio), shown - pos) : 0;
 }
 
+/* A mapping for a folio up to @length; longer windows are asked for. */
+static int vexfs_read_map(struct inode *inode, struct folio *folio,
+			  size_t length, struct iomap *iomap)
+{
+	loff_t pos = folio_pos(folio);
+	int err;
+
+	err = vexfs_map_window(inode, pos, length, false, iomap);
+	if (!err && iomap->length < length) {
+		err = vexfs_map_window(inode, pos + iomap->length,
+				       length - iomap->length, false, iomap);
+		if (!err)
+			err = vexfs_map_window(inode, pos, length, false,
+					       iomap);
+		if (!err && iomap->length < length)
+			err = -EIO;
+	}
+	return err;
+}
+
 /*
  * Adds a locked folio to a read, which is sent when the folio does not fit, and
- * begun anew. -EAGAIN: not here; the folio stays locked.
+ * begun anew. After an error the folio is still locked.
  */
 static int vexfs_read_add(struct inode *inode, struct vexfs_read **read,
 			  struct folio *folio, unsigned int folios, gfp_t gfp,
@@ -126,12 +147,9 @@ static int vexfs_read_add(struct inode *inode, struct vexfs_read **read,
 	int err;
 
 	if (length) {
-		err = vexfs_map_window(inode, folio_pos(folio), length, false,
-				       &iomap);
+		err = vexfs_read_map(inode, folio, length, &iomap);
 		if (err)
 			return err;
-		if (iomap.length < length)
-			return -EAGAIN;
 	}
 	if (length < folio_size(folio))
 		folio_zero_segment(folio, length, folio_size(folio));
@@ -154,23 +172,40 @@ static int vexfs_read_add(struct inode *inode, struct vexfs_read **read,
 	return 0;
 }
 
+/* Drops a locked folio of which the cache has a part; it is looked for again. */
+static int vexfs_read_anew(struct folio *folio)
+{
+	struct address_space *mapping = folio->mapping;
+	loff_t start = folio_pos(folio);
+	loff_t end = start + folio_size(folio) - 1;
+	int err;
+
+	folio_unlock(folio);
+	err = vexfs_settle(mapping->host, start, end);
+	if (err)
+		return err;
+	/* What is dirty again by now stays, and is met again. */
+	invalidate_inode_pages2_range(mapping, start >> PAGE_SHIFT,
+				      end >> PAGE_SHIFT);
+	return AOP_TRUNCATED_PAGE;
+}
+
 int vexfs_read_folio(struct file *file, struct folio *folio)
 {
-	struct inode *inode = folio->mapping->host;
+	struct address_space *mapping = folio->mapping;
+	struct inode *inode = mapping->host;
 	struct vexfs_read *read = NULL;
 	int err;
 
 	err = vexfs_before_io(inode, folio_pos(folio), folio_size(folio),
 			      false);
-	if (!err && !folio_test_private(folio))
+	/* iomap keeps there what part it has. */
+	if (!err && folio_test_private(folio))
+		return vexfs_read_anew(folio);
+	if (!err)
 		err = vexfs_read_add(inode, &read, folio, 1,
-				     mapping_gfp_constraint(folio->mapping,
+				     mapping_gfp_constraint(mapping,
 							    GFP_KERNEL), 0);
-	else if (!err)
-		err = -EAGAIN;
-	/* iomap has part of it, or it lies across the end of a window. */
-	if (err == -EAGAIN)
-		return compat_iomap_read_folio(folio, &vexfs_iomap_ops);
 	if (err)
 		folio_unlock(folio);
 	vexfs_read_submit(read);

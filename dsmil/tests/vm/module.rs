@@ -91,7 +91,7 @@ fn the_module_survives_100_cycles_of_load_and_unload() -> Result<()> {
     lifecycle::cycle(MODULE, VERSION, 100)
 }
 
-#[lab_guest::test(stress = true, timeout = 600)]
+#[lab_guest::test(stress = true, timeout = 1800)]
 fn the_module_survives_1000_cycles_of_load_and_unload() -> Result<()> {
     kmod::modprobe("uio")?;
     lifecycle::cycle(MODULE, VERSION, 1000)
@@ -264,7 +264,7 @@ fn the_device_survives_30_cycles_of_bind_and_unbind() -> Result<()> {
     bind_and_unbind(30)
 }
 
-#[lab_guest::test(ivshmem = true, stress = true, timeout = 600)]
+#[lab_guest::test(ivshmem = true, stress = true, timeout = 1800)]
 fn the_device_survives_1000_cycles_of_bind_and_unbind() -> Result<()> {
     bind_and_unbind(1000)
 }

@@ -53,6 +53,14 @@ impl Ledger {
         })
     }
 
+    /// Adds what was learned beside this.
+    pub fn absorb(&mut self, other: Self) {
+        self.attempts.extend(other.attempts);
+        self.integrity.performed += other.integrity.performed;
+        self.integrity.passed += other.integrity.passed;
+        self.events.extend(other.events);
+    }
+
     /// Records a finished event.
     pub fn record(&mut self, event: CrashEvent) -> Result<()> {
         self.log.append(&event).context("writing the crash log")?;

@@ -16,18 +16,18 @@ use super::{Outcome, TestResult};
 use crate::crash::{CrashEvent, RecoveryMetrics};
 
 /// Collects results, showing them as they come: what did not pass in full, what passed one by one for somebody who watches
-/// and as one line per package for a log.
+/// and as one line per package and place for a log.
 #[derive(Debug, Default)]
 pub struct Reporter {
     results: Vec<TestResult>,
     each: bool,
-    passed: Option<Passed>,
+    /// By place: the tests of one run beside those of another.
+    passed: BTreeMap<String, Passed>,
 }
 
 /// Tests of one package that passed one after the other.
 #[derive(Debug)]
 struct Passed {
-    place: String,
     package: String,
     count: usize,
     took: Duration,
@@ -52,6 +52,22 @@ struct Document<'a> {
     crash_events: &'a [CrashEvent],
 }
 
+impl Passed {
+    fn show(&self, place: &str) {
+        println!(
+            "{} {place:5} {}: {} ({:.2} s)",
+            colour("32", "PASS "),
+            self.package,
+            if self.count == 1 {
+                "1 test".to_owned()
+            } else {
+                format!("{} tests", self.count)
+            },
+            self.took.as_secs_f64()
+        );
+    }
+}
+
 impl Reporter {
     /// With `each`, every test that passed has a line of its own.
     pub fn new(each: bool) -> Self {
@@ -66,14 +82,13 @@ impl Reporter {
         let quiet = result.outcome == Outcome::Passed && !self.each;
         let same = self
             .passed
-            .as_ref()
-            .is_some_and(|passed| quiet && passed.place == result.place && passed.package == result.package);
-        if !same {
-            self.show_passed();
+            .get(&result.place)
+            .is_some_and(|passed| quiet && passed.package == result.package);
+        if !same && let Some(passed) = self.passed.remove(&result.place) {
+            passed.show(&result.place);
         }
         if quiet {
-            let passed = self.passed.get_or_insert_with(|| Passed {
-                place: result.place.clone(),
+            let passed = self.passed.entry(result.place.clone()).or_insert_with(|| Passed {
                 package: result.package.clone(),
                 count: 0,
                 took: Duration::ZERO,
@@ -91,27 +106,11 @@ impl Reporter {
         self.results.push(result);
     }
 
-    /// Shows what was passed and not shown yet.
-    fn show_passed(&mut self) {
-        if let Some(passed) = self.passed.take() {
-            println!(
-                "{} {:5} {}: {} ({:.2} s)",
-                colour("32", "PASS "),
-                passed.place,
-                passed.package,
-                if passed.count == 1 {
-                    "1 test".to_owned()
-                } else {
-                    format!("{} tests", passed.count)
-                },
-                passed.took.as_secs_f64()
-            );
-        }
-    }
-
     /// Shows once more, in a line each, what went wrong: the end of a log is what people see first.
     pub fn finish(&mut self) {
-        self.show_passed();
+        for (place, passed) in std::mem::take(&mut self.passed) {
+            passed.show(&place);
+        }
         for result in self.results.iter().filter(|result| is_failure(result)) {
             println!("{}", line(result));
         }

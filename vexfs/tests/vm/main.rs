@@ -27,7 +27,7 @@ fn the_module_survives_100_cycles_of_load_and_unload() -> anyhow::Result<()> {
     lifecycle::cycle("vexfs", VERSION, 100)
 }
 
-#[lab_guest::test(stress = true, timeout = 600)]
+#[lab_guest::test(stress = true, timeout = 1800)]
 fn the_module_survives_1000_cycles_of_load_and_unload() -> anyhow::Result<()> {
     lifecycle::cycle("vexfs", VERSION, 1000)
 }

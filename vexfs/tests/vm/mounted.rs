@@ -7,14 +7,16 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::runner::Outcome;
 use lab::runner::suite::{self, Plan};
 use lab::suites::cases;
 use lab::suites::target::On;
 use lab_guest::kmod;
 
-use crate::served::{Server, at, drop_caches, program};
+use crate::served::{IMAGE, Server, at, drop_caches, program};
+
+const BLOCK: usize = 4096;
 
 #[lab_guest::test(modules = ["vexfs"], timeout = 180)]
 fn a_mount_holds_what_was_written_across_caches_and_mounts() -> Result<()> {
@@ -73,6 +75,54 @@ fn a_hundred_mounts_leave_nothing_behind() -> Result<()> {
     let mount = server.mount("ro")?;
     ensure!(fs::read_to_string(at("round"))? == "99");
     ensure!(fs::write(at("round"), "").is_err(), "a read-only mount was written to");
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+/// Changes a byte of a block in the pool's file, which is found by its first bytes.
+fn damage(block: &[u8]) -> Result<()> {
+    let image = fs::OpenOptions::new().read(true).write(true).open(IMAGE)?;
+    let mut start = [0; 64];
+    let blocks = image.metadata()?.len() / BLOCK as u64;
+    for number in 0..blocks {
+        let place = number * BLOCK as u64;
+        image.read_exact_at(&mut start, place)?;
+        if block.starts_with(&start) {
+            return Ok(image.write_all_at(&[!block[1000]], place + 1000)?);
+        }
+    }
+    bail!("the pool has no such block");
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn a_damaged_block_fails_reads_until_it_is_overwritten() -> Result<()> {
+    const DAMAGED: usize = 300 * BLOCK;
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(512 * BLOCK).collect();
+    let server = Server::of_new_pool()?;
+    let mount = server.mount("")?;
+    fs::write(at("file"), &bytes)?;
+    mount.unmount()?;
+    server.stop()?;
+    damage(&bytes[DAMAGED..DAMAGED + BLOCK])?;
+
+    let server = Server::of_pool()?;
+    let mount = server.mount("")?;
+    let failed = fs::read(at("file")).err().context("damaged bytes were read")?;
+    ensure!(failed.raw_os_error() == Some(nix::libc::EIO), "{failed}");
+    let file = fs::OpenOptions::new().read(true).write(true).open(at("file"))?;
+    let mut before = vec![0; DAMAGED / 2];
+    file.read_exact_at(&mut before, 0)?;
+    ensure!(before == bytes[..DAMAGED / 2], "what is not damaged reads otherwise");
+    // The cache may have a large page of which this is a part.
+    bytes[DAMAGED..DAMAGED + BLOCK].fill(b'w');
+    file.write_all_at(&bytes[DAMAGED..DAMAGED + BLOCK], DAMAGED as u64)?;
+    ensure!(fs::read(at("file"))? == bytes, "read around what was just written");
+    file.sync_all()?;
+    drop(file);
+    drop_caches()?;
+    ensure!(fs::read(at("file"))? == bytes, "read again");
+    ensure!(mount.attribute("health")? == "HEALTHY" && mount.counter("hostile")? == 0);
     mount.unmount()?;
     server.stop_and_check()
 }

@@ -68,6 +68,11 @@ impl Server {
             ..FormatOptions::default()
         };
         format_path(Path::new(IMAGE), &force)?;
+        Self::of_pool()
+    }
+
+    /// Who serves the pool that is there.
+    pub(crate) fn of_pool() -> Result<Self> {
         Self::start(&SERVE)
     }
 
@@ -76,7 +81,7 @@ impl Server {
         self.process.kill()?;
         self.process.wait()?;
         let start = Instant::now();
-        let next = Self::start(&SERVE)?;
+        let next = Self::of_pool()?;
         ensure!(
             next.device == self.device,
             "{} was taken over as {}",

@@ -7,14 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use lab::crash::{Continuity, RecoveryMetrics};
 use lab::host::{apt, workspace};
-use lab::kernel::{self, KernelId, modules};
+use lab::kernel::{self, Kernel, KernelId, modules};
 use lab::runner::recovery::Ledger;
 use lab::runner::report::Reporter;
 use lab::runner::{Case, Outcome, TestResult, discover, guest, host};
@@ -135,7 +138,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let results = workspace::results();
     std::fs::create_dir_all(&results)?;
     workspace::sweep_machines();
-    let mut ledger = Ledger::open(&results.join("crash-events.jsonl"))?;
     let (lab, ordinary): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.lab.is_some());
     run_ordinary(
         &ordinary,
@@ -153,17 +155,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         arguments.kernels.clone()
     };
-    let mut scheduled = 0;
+    let mut parts = Vec::new();
     for id in kernels {
         let wanted = lab
             .iter()
             .filter(|case| case.lab.as_ref().is_some_and(|info| id.is_named_by(&info.kernels)));
         let wanted: Vec<Case> = wanted.cloned().collect();
-        scheduled += wanted.len();
         if !wanted.is_empty() {
-            run_lab(&wanted, id, arguments, &mut reporter, &mut ledger)?;
+            parts.push(OnKernel::prepare(id, wanted, arguments.refresh)?);
         }
     }
+    let scheduled: usize = parts.iter().map(|part| part.cases.len()).sum();
+    let ledger = run_lab(
+        &parts,
+        arguments.hold,
+        &results.join("crash-events.jsonl"),
+        &mut reporter,
+    )?;
     let of_a_kernel = |result: &&TestResult| result.place != "host" && result.package != suite::PACKAGE;
     let lab_results = || reporter.results().iter().filter(of_a_kernel);
     let reached = lab_results()
@@ -240,26 +248,65 @@ fn run_ordinary(cases: &[Case], with_documentation: bool, reporter: &mut Reporte
     Ok(())
 }
 
-fn run_lab(
-    cases: &[Case],
-    id: KernelId,
-    arguments: &Arguments,
-    reporter: &mut Reporter,
-    ledger: &mut Ledger,
-) -> Result<()> {
-    let kernel = kernel::ensure(id, arguments.refresh)?;
-    let built = modules::ensure(&kernel)?;
-    let place = |case: &&Case| case.lab.as_ref().map(|info| info.place);
-    let inside: Vec<Case> = cases
-        .iter()
-        .filter(|case| place(case) == Some(Place::Guest))
-        .cloned()
-        .collect();
-    for batch in guest::batches(&inside, &kernel, &built, arguments.hold) {
-        batch.run(ledger, |result| reporter.add(result));
+/// The tests of one kernel, and what their machines are made of.
+struct OnKernel {
+    kernel: Kernel,
+    modules: PathBuf,
+    cases: Vec<Case>,
+}
+
+impl OnKernel {
+    fn prepare(id: KernelId, cases: Vec<Case>, refresh: bool) -> Result<Self> {
+        let kernel = kernel::ensure(id, refresh)?;
+        let modules = modules::ensure(&kernel)?;
+        Ok(Self { kernel, modules, cases })
     }
-    for case in cases.iter().filter(|case| place(case) == Some(Place::Host)) {
-        reporter.add(host::run_driver(case, id)?);
+
+    fn at(&self, wanted: Place) -> impl Iterator<Item = &Case> {
+        let is_there = move |case: &&Case| case.lab.as_ref().is_some_and(|info| info.place == wanted);
+        self.cases.iter().filter(is_there)
     }
-    Ok(())
+
+    fn run(&self, hold: bool, ledger: &mut Ledger, mut each: impl FnMut(TestResult)) -> Result<()> {
+        let inside: Vec<Case> = self.at(Place::Guest).cloned().collect();
+        for batch in guest::batches(&inside, &self.kernel, &self.modules, hold) {
+            batch.run(ledger, &mut each);
+        }
+        for case in self.at(Place::Host) {
+            each(host::run_driver(case, self.kernel.id)?);
+        }
+        Ok(())
+    }
+}
+
+/// Runs the kernels' tests, those of one kernel beside those of the others: they wait for something much of the time. Who
+/// wants to look into a machine gets one after the other.
+fn run_lab(parts: &[OnKernel], hold: bool, log: &Path, reporter: &mut Reporter) -> Result<Ledger> {
+    let mut whole = Ledger::open(log)?;
+    let at_once = if hold { 1 } else { parts.len().max(1) };
+    for group in parts.chunks(at_once) {
+        let (sender, results) = mpsc::channel();
+        thread::scope(|scope| -> Result<()> {
+            let mut running = Vec::new();
+            for part in group {
+                let sender = sender.clone();
+                running.push(scope.spawn(move || -> Result<Ledger> {
+                    let mut ledger = Ledger::open(log)?;
+                    // The other end listens until all have ended.
+                    part.run(hold, &mut ledger, |result| drop(sender.send(result)))?;
+                    Ok(ledger)
+                }));
+            }
+            drop(sender);
+            for result in results {
+                reporter.add(result);
+            }
+            for thread in running {
+                let ledger = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                whole.absorb(ledger?);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(whole)
 }
