@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) struct Guest {
     machine: Option<Machine>,
+    /// Beside it another kernel may be tested, whose lines come between.
+    kernel: &'static str,
     directory: PathBuf,
     boots: u32,
 }
@@ -25,6 +27,7 @@ pub(super) struct Guest {
 impl Guest {
     pub(super) fn boot(spec: Spec) -> Result<Self> {
         let mut guest = Self {
+            kernel: spec.kernel.id.name(),
             directory: spec.directory.clone(),
             machine: None,
             boots: 0,
@@ -41,8 +44,12 @@ impl Guest {
         self.machine = Some(Machine::boot(&spec)?);
         // The agent comes long before the end of the boot.
         self.succeed("systemd comes to its end", spec.bounds.boot, "came_up")?;
-        println!("{:8.1} s  {name}", begun.elapsed().as_secs_f64());
+        self.tell(begun, name);
         Ok(())
+    }
+
+    fn tell(&self, begun: Instant, what: &str) {
+        println!("{:5} {:8.1} s  {what}", self.kernel, begun.elapsed().as_secs_f64());
     }
 
     fn machine(&mut self) -> Result<&mut Machine> {
@@ -53,9 +60,9 @@ impl Guest {
     pub(super) fn step(&mut self, name: &str, limit: Duration, script: &str) -> Result<()> {
         let begun = Instant::now();
         let said = self.succeed(name, limit, script)?;
-        println!("{:8.1} s  {name}", begun.elapsed().as_secs_f64());
+        self.tell(begun, name);
         for line in said.lines() {
-            println!("              {line}");
+            println!("{:5}             {line}", self.kernel);
         }
         Ok(())
     }
@@ -110,7 +117,7 @@ impl Guest {
         let begun = Instant::now();
         let spec = self.machine()?.spec().clone();
         self.shut_down()?;
-        println!("{:8.1} s  {name}: down", begun.elapsed().as_secs_f64());
+        self.tell(begun, &format!("{name}: down"));
         self.power_on(spec, &format!("{name}: up"))
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dsmil_sim::{Settings, Simulator};
-use lab::host::{apt, workspace};
+use lab::host::{apt, cache, workspace};
 use lab::runner::discover::cargo;
 use lab::vm::system::System;
 use lab::vm::{Disk, Ivshmem};
@@ -42,11 +42,14 @@ const PURGE: &str = include_str!("purge.sh");
 #[lab_guest::test(kernels = "stock", timeout = 14400, filter_word = "packages")]
 fn they_are_installed_used_upgraded_and_removed_in_a_debian_with_nothing_of_the_host(kernel: &str) -> Result<()> {
     let begun = Instant::now();
-    let packages = packages()?;
     let system = System::ensure(kernel.parse()?)?;
     let directory = workspace::machine_directory(&format!("packages-{kernel}"));
     let given = directory.join("given");
-    repository::make(&packages, &given)?;
+    {
+        // Another kernel's test may run beside this one.
+        let _alone = cache::lock("packages")?;
+        repository::make(&packages()?, &given)?;
+    }
 
     // Paths of sockets must be short.
     let sockets = tempfile::tempdir()?;
