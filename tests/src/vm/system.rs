@@ -54,7 +54,7 @@ const PACKAGES: [&str; 17] = [
     "xz-utils",
 ];
 
-/// An initramfs with what finds the disk: one for all machines there are would take a minute to unpack in an emulated one.
+/// An initramfs with what finds the disk: one for all machines there are takes long to unpack in an emulated one.
 const INITRAMFS: &str = r#"mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
 printf 'MODULES=list\nCOMPRESS=gzip\nFSTYPE=ext4\n' > "$1/etc/initramfs-tools/conf.d/lab"
 printf '%s\n' virtio_pci virtio_blk crc32c ext4 > "$1/usr/share/initramfs-tools/modules.d/lab""#;

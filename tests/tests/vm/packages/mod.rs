@@ -2,7 +2,7 @@
 
 //! The Debian packages in a Debian of their own: installed, used, upgraded and removed as an administrator does it.
 //!
-//! One machine, whose steps build on each other. It takes an hour where instructions are emulated, and fetches Debian when it
+//! One machine, whose steps build on each other. It takes long where instructions are emulated, and fetches Debian when it
 //! is run for the first time: it runs when it is asked for, `cargo xtask test --vm packages`. `VEXFS_LAB_PACKAGES` names a
 //! directory with packages to be taken instead of new ones.
 
