@@ -25,6 +25,9 @@ pub struct TestMeta {
     pub ivshmem: bool,
     /// Only run with `--stress`: too long for every run.
     pub stress: bool,
+    /// Only run when the filter has this word: very long, or needs what a test must not need. What it prints is shown at
+    /// once.
+    pub filter_word: &'static str,
 }
 
 impl TestMeta {
@@ -38,6 +41,7 @@ impl TestMeta {
         disks: &[],
         ivshmem: false,
         stress: false,
+        filter_word: "",
     };
 }
 
@@ -153,6 +157,8 @@ pub struct TestInfo {
     pub ivshmem: bool,
     /// See [`TestMeta::stress`].
     pub stress: bool,
+    /// See [`TestMeta::filter_word`].
+    pub filter_word: String,
 }
 
 impl Test {
@@ -181,6 +187,7 @@ impl Test {
             disks: owned(self.meta.disks),
             ivshmem: self.meta.ivshmem,
             stress: self.meta.stress,
+            filter_word: self.meta.filter_word.to_owned(),
         }
     }
 }

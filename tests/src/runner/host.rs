@@ -3,7 +3,7 @@
 //! Tests that run on the host: ordinary Rust tests, documentation tests, and lab tests that drive machines.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write, stdout};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -82,12 +82,21 @@ fn drive(case: &Case, kernel: KernelId) -> Result<(TestResult, String)> {
         .as_ref()
         .map_or(Duration::from_secs(60), |info| Duration::from_secs(info.timeout));
     let limit = bound * kernel.slowness() + DRIVING_ALLOWANCE;
+    // Somebody asked for just that one, and watches it.
+    let shown = case.lab.as_ref().is_some_and(|info| !info.filter_word.is_empty());
     let mut command = Command::new(&case.executable);
     command
         .args(["--lab-run", &case.name, "--kernel", kernel.name()])
         .current_dir(workspace::root());
     let start = Instant::now();
-    let (output, exit) = run_bounded(command, limit).with_context(|| format!("running {}", case.full_name()))?;
+    let show = move |bytes: &[u8]| {
+        if shown {
+            let mut screen = stdout().lock();
+            // Whoever looks at it may have gone.
+            let _unseen = screen.write_all(bytes).and_then(|()| screen.flush());
+        }
+    };
+    let (output, exit) = run_watched(command, limit, show).with_context(|| format!("running {}", case.full_name()))?;
     let outcome = match verdict_in(&output) {
         Some(verdict) => verdict.into(),
         None => Outcome::Failed(format!("ended without a verdict: {exit}")),
@@ -121,7 +130,16 @@ fn result(package: &str, name: &str, place: &str, outcome: Outcome, took: Durati
 }
 
 /// Runs a command in a process group of its own; ends the group after `limit`. Returns both streams and how it ended.
-pub(super) fn run_bounded(mut command: Command, limit: Duration) -> Result<(String, String)> {
+pub(super) fn run_bounded(command: Command, limit: Duration) -> Result<(String, String)> {
+    run_watched(command, limit, |_| {})
+}
+
+/// The same; `each` gets what is printed as it comes.
+fn run_watched(
+    mut command: Command,
+    limit: Duration,
+    each: impl Fn(&[u8]) + Send + 'static,
+) -> Result<(String, String)> {
     use std::os::unix::process::CommandExt;
 
     let (mut reader, writer) = std::io::pipe().context("making a pipe")?;
@@ -136,8 +154,13 @@ pub(super) fn run_bounded(mut command: Command, limit: Duration) -> Result<(Stri
     drop(command);
     let collector = std::thread::spawn(move || {
         let mut output = Vec::new();
+        let mut piece = vec![0; 64 << 10];
         // What was read before an error is all there is to show.
-        let _broken = reader.read_to_end(&mut output);
+        while let Ok(length @ 1..) = reader.read(&mut piece) {
+            let bytes = piece.get(..length).unwrap_or_default();
+            each(bytes);
+            output.extend_from_slice(bytes);
+        }
         String::from_utf8_lossy(&output).into_owned()
     });
     let deadline = Instant::now() + limit;

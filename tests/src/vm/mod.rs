@@ -15,6 +15,7 @@ mod monitor;
 mod qemu;
 mod shell;
 mod spec;
+pub mod system;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -33,7 +34,7 @@ use lab_guest::protocol::{Command, Decoder, Exit, Message, ToGuest, ToHost, Vita
 
 pub use monitor::Monitor;
 pub use qemu::Accelerator;
-pub use spec::{Bounds, Disk, Ivshmem, SharedMemory, Spec};
+pub use spec::{Bounds, Disk, Ivshmem, Root, SharedMemory, Spec};
 
 use crate::crash::{Classifier, CrashType, Effect, LineSplitter, Report, Sighting, Trend, TrendConfig};
 use crate::kernel::KernelId;
@@ -42,15 +43,11 @@ use crate::kernel::KernelId;
 const REPORT_GRACE: Duration = Duration::from_secs(2);
 /// A console this quiet has said all it had to say.
 const QUIET: Duration = Duration::from_millis(400);
-/// How long a guest may take to power off before its power is cut.
-const POWER_OFF: Duration = Duration::from_secs(15);
 
 /// Pattern of the crash that emulated processors bring about by themselves; see its row in `crash-patterns.toml`.
 pub const EMULATOR_FAULT: &str = "stray-int3";
 /// Printed when it is seen: whoever judges the output of a process that drives machines knows by it.
 pub const EMULATOR_FAULT_SEEN: &str = "an emulated processor ran into code that was just being patched";
-/// A booting kernel that says nothing for so long is stuck.
-const BOOT_QUIET: Duration = Duration::from_secs(15);
 /// How often a boot is tried when emulation is what ends it.
 const BOOT_ATTEMPTS: u32 = 3;
 
@@ -151,8 +148,12 @@ impl Machine {
                 Ok(()) => return Ok(machine),
                 Err(error) => {
                     let report = machine.locked().classifier.report();
-                    // A kernel that stops without a word did not meet anything of ours: nothing of ours is loaded yet.
-                    let emulator = report.is_none_or(|report| report.cause.pattern == EMULATOR_FAULT);
+                    let emulator = match report {
+                        Some(report) => report.cause.pattern == EMULATOR_FAULT,
+                        // A kernel that stops without a word did not meet anything of ours: unless it comes with its disk,
+                        // nothing of ours is loaded yet.
+                        None => matches!(spec.root, Root::Host),
+                    };
                     if !emulator || attempt == BOOT_ATTEMPTS {
                         return Err(error);
                     }
@@ -167,9 +168,15 @@ impl Machine {
         let power_on = Instant::now();
         fs::create_dir_all(&spec.directory).with_context(|| format!("making {}", spec.directory.display()))?;
         let sockets = Scratch::create()?;
-        let image = sockets.path("initramfs");
-        let archive = initramfs::build(&spec.kernel, agent, spec.bounds.sysctl())?;
-        fs::write(&image, archive).with_context(|| format!("writing {}", image.display()))?;
+        let image = match &spec.root {
+            Root::Host => {
+                let image = sockets.path("initramfs");
+                let archive = initramfs::build(&spec.kernel, agent, spec.bounds.sysctl())?;
+                fs::write(&image, archive).with_context(|| format!("writing {}", image.display()))?;
+                image
+            }
+            Root::Disk { initramfs } => initramfs.clone(),
+        };
         let (agent_path, monitor_path) = (sockets.path("agent"), sockets.path("monitor"));
         let paths = qemu::Sockets {
             agent: &agent_path,
@@ -236,7 +243,7 @@ impl Machine {
 
     fn wait_ready(&mut self) -> Result<()> {
         let bound = self.spec.bounds.boot;
-        let stuck = BOOT_QUIET * self.spec.kernel.id.slowness();
+        let stuck = self.spec.bounds.boot_quiet;
         let power_on = self.heard;
         while self.boot_time.is_zero() {
             let quiet = self.locked().last_line.elapsed();
@@ -480,7 +487,7 @@ impl Machine {
     /// Powers the guest off in order; cuts its power when it does not go. Says whether it went by itself.
     pub fn shut_down(mut self) -> Result<bool> {
         self.send(&ToGuest::PowerOff)?;
-        let deadline = Instant::now() + POWER_OFF * self.spec.kernel.id.slowness();
+        let deadline = Instant::now() + self.spec.bounds.power_off;
         while Instant::now() < deadline {
             if self.qemu.try_wait().context("waiting for QEMU")?.is_some() {
                 return Ok(true);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lab_guest::protocol::{PORT_NAME, ROOT_TAG, SHARE_TAG};
 
-use super::spec::{Ivshmem, Spec};
+use super::spec::{Ivshmem, Root, Spec};
 
 /// How guest instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +75,15 @@ pub(super) fn command_line(spec: &Spec, initramfs: &Path, sockets: &Sockets<'_>)
         .add("-initrd")
         .add(initramfs);
     // panic=0 keeps a panicked guest as it is: the lab sees the message and decides what becomes of it.
-    let kernel_line = format!("console=ttyS0 panic=0 loglevel=8 {}", spec.command_line);
-    line.add("-append").add(kernel_line.trim_end());
+    let mut words = vec!["console=ttyS0 panic=0 loglevel=8".to_owned()];
+    if let Root::Disk { .. } = spec.root {
+        words.push("root=/dev/vda rw".to_owned());
+        // The agent, which sets them elsewhere, comes late there.
+        let settings = spec.bounds.sysctl().into_iter();
+        words.extend(settings.map(|(name, value)| format!("sysctl.{name}={value}")));
+    }
+    words.push(spec.command_line.clone());
+    line.add("-append").add(words.join(" ").trim_end());
 
     line.add("-chardev")
         .add("stdio,id=console,signal=off")
@@ -97,19 +104,21 @@ pub(super) fn command_line(spec: &Spec, initramfs: &Path, sockets: &Sockets<'_>)
     );
     line.add("-device").add("virtio-rng-pci");
 
-    // Mount points of the host's root may repeat inode numbers; remapping keeps them apart.
-    line.option(
-        "-virtfs",
-        &[(
-            "local,path=/,security_model=none,readonly=on,multidevs=remap,mount_tag=",
-            ROOT_TAG,
-        )],
-    );
-    let share = [
-        ("local,path=", spec.directory.as_os_str()),
-        (",security_model=none,multidevs=remap,mount_tag=", SHARE_TAG.as_ref()),
-    ];
-    line.option("-virtfs", &share);
+    if let Root::Host = spec.root {
+        // Mount points of the host's root may repeat inode numbers; remapping keeps them apart.
+        line.option(
+            "-virtfs",
+            &[(
+                "local,path=/,security_model=none,readonly=on,multidevs=remap,mount_tag=",
+                ROOT_TAG,
+            )],
+        );
+        let share = [
+            ("local,path=", spec.directory.as_os_str()),
+            (",security_model=none,multidevs=remap,mount_tag=", SHARE_TAG.as_ref()),
+        ];
+        line.option("-virtfs", &share);
+    }
 
     for (number, disk) in spec.disks.iter().enumerate() {
         let file = format!("if=none,format=raw,cache=writeback,discard=unmap,id=disk{number},file=");

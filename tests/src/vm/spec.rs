@@ -15,6 +15,8 @@ use crate::kernel::{Kernel, modules};
 pub struct Spec {
     /// What it boots.
     pub kernel: Kernel,
+    /// What it boots into.
+    pub root: Root,
     /// Memory in MiB.
     pub memory: u64,
     /// CPUs.
@@ -38,6 +40,7 @@ impl Spec {
     pub fn new(kernel: &Kernel, directory: impl Into<PathBuf>) -> Self {
         Self {
             kernel: kernel.clone(),
+            root: Root::Host,
             memory: 1536,
             cpus: 2,
             disks: Vec::new(),
@@ -50,11 +53,27 @@ impl Spec {
     }
 }
 
+/// The root file system of a machine, and its first process.
+#[derive(Debug, Clone)]
+pub enum Root {
+    /// The host's files, read-only, below an overlay in memory. The agent is the first process.
+    Host,
+    /// The first disk. It has an init of its own, and the agent among its services; nothing of the host is to be seen.
+    Disk {
+        /// What the kernel unpacks first: it finds the disk.
+        initramfs: PathBuf,
+    },
+}
+
 /// Time limits of a machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// From power-on to the agent's first word.
     pub boot: Duration,
+    /// A kernel that boots and says nothing for so long is stuck.
+    pub boot_quiet: Duration,
+    /// From being told to power off to the end.
+    pub power_off: Duration,
     /// Without a sign of life: then the guest is lost.
     pub silence: Duration,
     /// A task blocked this long is hung, by the kernel's own detector.
@@ -69,6 +88,8 @@ impl Bounds {
         let slowness = kernel.id.slowness();
         Self {
             boot: Duration::from_secs(60) * slowness,
+            boot_quiet: Duration::from_secs(15) * slowness,
+            power_off: Duration::from_secs(15) * slowness,
             silence: Duration::from_secs(20) * slowness,
             hung_task: Duration::from_secs(20) * slowness,
             soft_lockup: Duration::from_secs(20) * slowness.min(3),
@@ -93,7 +114,7 @@ impl Bounds {
     }
 }
 
-/// A scratch disk: a sparse file that survives the machine.
+/// A disk: a sparse file that survives the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Its serial number in the guest; at most 20 bytes.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The lab's tests of itself, with real machines: that it sees what it must see, in time, and recovers.
+//! The lab's tests of itself, with real machines: that it sees what it must see, in time, and recovers. And the Debian
+//! [`packages`], in a Debian of their own.
 
 mod fixtures;
 mod machine;
+mod packages;
 mod provoked;
 mod recovery;
 

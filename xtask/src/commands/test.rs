@@ -33,6 +33,7 @@ use super::suite;
 ///   cargo xtask test --fuse --on ext4            the suites themselves, against a filesystem of the kernel
 ///   cargo xtask test --vm --kernel debug         VM tests under KASAN, lockdep, kmemleak
 ///   cargo xtask test --stress --kernel 7.x load  long tests whose name contains "load"
+///   cargo xtask test --vm packages               the Debian packages, in a Debian of their own
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
@@ -94,6 +95,10 @@ impl Arguments {
     }
 
     fn wants(&self, info: &TestInfo) -> bool {
+        if !info.filter_word.is_empty() {
+            let filter = self.filter.as_ref();
+            return filter.is_some_and(|filter| filter.contains(&info.filter_word));
+        }
         if info.stress {
             self.stress
         } else {

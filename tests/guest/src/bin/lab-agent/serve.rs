@@ -21,8 +21,17 @@ use nix::sys::utsname::uname;
 
 use crate::jobs::{Jobs, Outbox};
 
+/// What the agent is in its machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place {
+    /// The first process.
+    Init,
+    /// A service of systemd.
+    Service,
+}
+
 /// Serves the host until it says power off. Returns only with an error.
-pub(crate) fn serve() -> Result<()> {
+pub(crate) fn serve(place: Place) -> Result<()> {
     let mut port = open_port()?;
     let writer = Mutex::new(port.try_clone()?);
     let outbox: Outbox = Arc::new(move |message: &ToHost| {
@@ -57,12 +66,12 @@ pub(crate) fn serve() -> Result<()> {
         };
         decoder.push(bytes.get(..length).unwrap_or_default());
         while let Some(message) = decoder.take::<ToGuest>()? {
-            handle(message, &jobs, &outbox);
+            handle(message, place, &jobs, &outbox);
         }
     }
 }
 
-fn handle(message: ToGuest, jobs: &Jobs, outbox: &Outbox) {
+fn handle(message: ToGuest, place: Place, jobs: &Jobs, outbox: &Outbox) {
     match message {
         ToGuest::Run(number, command) => jobs.run(number, &command),
         ToGuest::Stdin(number, input) => jobs.feed(number, &input),
@@ -73,12 +82,16 @@ fn handle(message: ToGuest, jobs: &Jobs, outbox: &Outbox) {
             Ok(()) => outbox(&ToHost::Checkpointed(number)),
             Err(error) => outbox(&ToHost::Trouble(format!("{error:#}"))),
         },
-        ToGuest::PowerOff => {
+        ToGuest::PowerOff => match place {
             // Everything of value is on the host's side by now or was synced by who wrote it; a sync that hangs on a
             // broken device must not keep the machine from going down.
-            let Err(error) = reboot(RebootMode::RB_POWER_OFF);
-            outbox(&ToHost::Trouble(format!("cannot power off: {error}")));
-        }
+            Place::Init => {
+                let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+                outbox(&ToHost::Trouble(format!("cannot power off: {error}")));
+            }
+            // In the order that the system's services want.
+            Place::Service => jobs.run(0, &protocol::Command::new(["systemctl", "poweroff"])),
+        },
     }
 }
 
