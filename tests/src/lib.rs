@@ -4,9 +4,10 @@
 //!
 //! From the bottom up, each module knowing only those above it in this list:
 //!
-//! - [`fio`]: figures in fio's output.
+//! - [`fio`]: figures in fio's output. [`markup`]: text in XML and HTML.
 //! - [`host`]: the machine the lab runs on: its cache directory, commands, packages, progress shown to a person.
 //! - [`crash`]: what a kernel's console means: patterns, classification, crash records, recovery metrics. Sans-IO.
+//! - [`store`]: what runs found, one file each, kept and asked later.
 //! - [`kernel`]: Debian's stock kernels, the debug kernel, the trees that build them, modules built for each.
 //! - [`vm`]: one machine: boot, run a command, freeze, cut the power, boot again on the same disks, hold for a look.
 //! - [`suites`]: conformance and torture suites against a mounted filesystem.
@@ -16,6 +17,8 @@ pub mod crash;
 pub mod fio;
 pub mod host;
 pub mod kernel;
+pub mod markup;
 pub mod runner;
+pub mod store;
 pub mod suites;
 pub mod vm;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab_guest::sys;
+use lab_guest::{measure, sys};
 
 use crate::scene::{LOG, Load, Scene, daemon, daemons, sectors, shell, signal};
 
@@ -30,6 +30,7 @@ fn replace(scene: &Scene, device: &str) -> Result<Duration> {
     signal("-KILL", pid)?;
     let recovered = scene.ok(&["recover", "--log-file", LOG])?;
     let took = start.elapsed();
+    measure::recovered("the device", start)?;
     ensure!(recovered == device, "recovered is {recovered:?}, not {device}");
     Ok(took)
 }

@@ -3,70 +3,38 @@
 //! What is below a device fails: who asks for what cannot be had gets an error, and nobody else.
 
 use std::fs;
+use std::ops::Deref;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use lab_guest::mapper::Mapped;
 use lab_guest::sys;
 
 use crate::scene::{LOG, Scene, daemons, shell};
 
 const BELOW: &str = "/dev/mapper/below";
 
-/// A device-mapper device on the scratch disk; removed on drop.
-struct Below {
-    name: &'static str,
-    disk: String,
-    sectors: u64,
-}
+/// A device on the scratch disk whose behaviour changes; taken away when no daemon has it any more.
+struct Below(Mapped);
 
 impl Below {
     fn new(disk: &str) -> Result<Self> {
-        // Debian builds it as a module, and this lab's own kernels in.
-        let _loaded = sys::output("modprobe", &["-a", "dm-mod", "dm-flakey"]);
-        let disk = sys::disk(disk)?;
-        let disk = disk.to_str().context("a device's name is text")?.to_owned();
-        let sectors = sys::output("blockdev", &["--getsz", &disk])?.trim().parse()?;
-        let below = Self {
-            name: "below",
-            disk,
-            sectors,
-        };
-        let table = below.linear();
-        sys::output(
-            "dmsetup",
-            &["create", "below", "--noudevrules", "--noudevsync", "--table", &table],
-        )?;
-        // Nobody else does that where there is no udev.
-        sys::output("dmsetup", &["mknodes", "below"])?;
-        Ok(below)
+        Mapped::over(disk, "below").map(Self)
     }
+}
 
-    fn linear(&self) -> String {
-        format!("0 {} linear {} 0", self.sectors, self.disk)
-    }
+impl Deref for Below {
+    type Target = Mapped;
 
-    /// From now on it is as the table says.
-    fn becomes(&self, table: &str) -> Result<()> {
-        let load = ["load", self.name, "--table", table];
-        sys::output("dmsetup", &load)?;
-        sys::output(
-            "dmsetup",
-            &["suspend", "--noflush", "--nolockfs", "--noudevsync", self.name],
-        )?;
-        sys::output("dmsetup", &["resume", "--noudevrules", "--noudevsync", self.name]).map(drop)
+    fn deref(&self) -> &Mapped {
+        &self.0
     }
 }
 
 impl Drop for Below {
     fn drop(&mut self) {
         let gone = sys::wait_for("the end of daemons", Duration::from_secs(20), || daemons().is_empty());
-        let removed = gone.and_then(|()| {
-            sys::output(
-                "dmsetup",
-                &["remove", "--force", "--noudevsync", "--noudevrules", "below"],
-            )
-        });
-        if let Err(error) = removed {
+        if let Err(error) = gone {
             println!("{error:#}");
         }
     }
@@ -93,8 +61,8 @@ fn sectors_that_cannot_be_reached_are_errors_and_others_are_not() -> Result<()> 
     shell(&write(9))?;
     // The megabytes 8 to 16 are gone.
     let (bad, after) = (16384, 32768);
-    let disk = &below.disk;
-    let rest = below.sectors - after;
+    let disk = below.disk();
+    let rest = below.sectors() - after;
     below.becomes(&format!(
         "0 {bad} linear {disk} 0\n{bad} {bad} error\n{after} {rest} linear {disk} {after}"
     ))?;
@@ -120,7 +88,7 @@ fn a_pool_whose_disk_fails_says_so_and_keeps_what_was_flushed() -> Result<()> {
     shell(&format!(
         "yes kept | dd of={device} bs=1M count=8 iflag=fullblock conv=fsync status=none"
     ))?;
-    below.becomes(&format!("0 {} error", below.sectors))?;
+    below.becomes(&below.failing())?;
     fails(&format!(
         "yes lost | dd of={device} bs=1M count=1 seek=4 iflag=fullblock oflag=direct conv=fsync,notrunc status=none"
     ))?;
@@ -152,9 +120,7 @@ fn writes_that_a_disk_refuses_for_a_while_are_errors_and_never_old_data() -> Res
         shell(&script)
     };
     write("before")?;
-    let (disk, sectors) = (&below.disk, below.sectors);
-    // Up for no second, down for a long time: writes fail, reads do not.
-    below.becomes(&format!("0 {sectors} flakey {disk} 0 0 3600 1 error_writes"))?;
+    below.becomes(&below.failing_writes())?;
     let refused = write("during").map_err(|error| format!("{error:#}"));
     ensure!(refused.is_err_and(|text| text.contains("Input/output error")));
     let found = shell(&format!(

@@ -5,7 +5,9 @@
 //! - [`protocol`]: what the host and the agent say to each other over a virtio port. Sans-IO.
 //! - [`registry`] and [`harness`]: a lab test is one function marked [`macro@test`]; the executable that holds it lists
 //!   and runs its tests on demand. Inside the guest or, for tests that drive whole machines, on the host.
-//! - [`kmod`], [`lifecycle`], [`sys`]: what tests need again and again: modules, their state, disks by name, commands.
+//! - [`kmod`], [`lifecycle`], [`sys`], [`mapper`]: what tests need again and again: modules, their state, disks by name,
+//!   commands, disks that fail.
+//! - [`measure`]: what a test measured, told to the runner.
 //! - [`work`]: what benchmarks do to files, here and on the host.
 //!
 //! The agent itself, PID 1 of every lab machine, is the binary `lab-agent` of this crate.
@@ -22,6 +24,8 @@
 pub mod harness;
 pub mod kmod;
 pub mod lifecycle;
+pub mod mapper;
+pub mod measure;
 pub mod protocol;
 pub mod registry;
 pub mod sys;

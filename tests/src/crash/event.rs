@@ -1,18 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The crash record and the file it is kept in.
-//!
-//! # Contract
-//!
-//! * A [`CrashEvent`] is one line of JSON. [`EventLog`] only ever appends, one `write` per record, so that a reader or
-//!   a second writer never sees two records mixed.
-//! * The host can die in the middle of a write too. A torn last line costs that record and no other: the writer
-//!   completes it with a line end before it appends, and [`read_events`] reports the damaged line and goes on.
+//! The crash record. [`crate::store`] keeps it, with everything else of its run.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -73,103 +63,12 @@ impl CrashEvent {
     }
 }
 
-/// Appends crash events to a file.
-#[derive(Debug)]
-pub struct EventLog {
-    file: File,
-}
-
-impl EventLog {
-    /// Opens the log, creating it if need be. What a dead writer left unfinished is completed to a line of its own.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        if file.metadata()?.len() > 0 {
-            let mut last = [0];
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-        Ok(Self { file })
-    }
-
-    /// Appends one event. It is in the operating system's hands when this returns.
-    pub fn append(&mut self, event: &CrashEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        self.file.write_all(&line)?;
-        self.file.flush()
-    }
-}
-
-/// A line of the log that is no crash event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedRecord {
-    /// Line number, counted from 1.
-    pub line: usize,
-    /// Whether it is the unfinished last line of the file.
-    pub torn: bool,
-    /// Why it could not be read.
-    pub reason: String,
-}
-
-/// What a log holds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EventHistory {
-    /// The readable events, in order.
-    pub events: Vec<CrashEvent>,
-    /// The lines that were lost.
-    pub damaged: Vec<DamagedRecord>,
-}
-
-/// Reads a log. Damaged lines are reported, not fatal; a missing file is an error like any other.
-pub fn read_events(path: &Path) -> io::Result<EventHistory> {
-    let mut reader = BufReader::new(File::open(path)?);
-    let mut history = EventHistory::default();
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        bytes.clear();
-        if reader.read_until(b'\n', &mut bytes)? == 0 {
-            break;
-        }
-        let torn = bytes.last() != Some(&b'\n');
-        match serde_json::from_slice(&bytes) {
-            Ok(event) => history.events.push(event),
-            Err(_) if bytes == b"\n" => {}
-            Err(error) => history.damaged.push(DamagedRecord {
-                line,
-                torn,
-                reason: error.to_string(),
-            }),
-        }
-    }
-    Ok(history)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
     use crate::crash::Classifier;
-
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("crash-events-{}-{name}.jsonl", std::process::id()));
-            let _ = std::fs::remove_file(&path);
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
 
     fn event(timestamp: u64) -> CrashEvent {
         let mut classifier = Classifier::new(&["vexfs"]);
@@ -201,61 +100,5 @@ mod tests {
         assert_eq!(json["crash_type"], "module-crash");
         assert_eq!(json["severity"], "moderate");
         assert_eq!(json["additional_info"]["modules"], serde_json::json!(["vexfs"]));
-    }
-
-    #[test]
-    fn what_is_appended_is_read_back_across_writers() {
-        let scratch = Scratch::new("roundtrip");
-        let mut second = event(2);
-        second.recovered(Recovery::ReloadModule, true);
-        EventLog::open(&scratch.0).unwrap().append(&event(1)).unwrap();
-        EventLog::open(&scratch.0).unwrap().append(&second).unwrap();
-        let history = read_events(&scratch.0).unwrap();
-        assert_eq!(
-            history,
-            EventHistory {
-                events: vec![event(1), second],
-                damaged: vec![]
-            }
-        );
-    }
-
-    #[test]
-    fn a_torn_last_line_costs_that_record_only() {
-        let scratch = Scratch::new("torn");
-        EventLog::open(&scratch.0).unwrap().append(&event(1)).unwrap();
-        let whole = std::fs::read(&scratch.0).unwrap();
-        for cut in 1..whole.len() {
-            std::fs::write(&scratch.0, [&whole, &whole[..cut]].concat()).unwrap();
-            let before = read_events(&scratch.0).unwrap();
-            // All of the record but its line end is still the whole record.
-            let complete = cut == whole.len() - 1;
-            assert_eq!(before.events.len(), 1 + usize::from(complete), "cut at {cut}");
-            assert_eq!(
-                before.damaged.iter().filter(|d| d.torn && d.line == 2).count(),
-                usize::from(!complete)
-            );
-
-            EventLog::open(&scratch.0).unwrap().append(&event(3)).unwrap();
-            let after = read_events(&scratch.0).unwrap();
-            assert_eq!(after.events.last(), Some(&event(3)), "cut at {cut}");
-            assert_eq!(after.events.len(), before.events.len() + 1);
-            assert!(after.damaged.iter().all(|d| !d.torn && d.line == 2));
-        }
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_a_damaged_line() {
-        let scratch = Scratch::new("bytes");
-        std::fs::write(&scratch.0, b"\xff\xfe\n\n{}\n").unwrap();
-        let history = read_events(&scratch.0).unwrap();
-        assert!(history.events.is_empty());
-        assert_eq!(history.damaged.iter().map(|d| d.line).collect::<Vec<_>>(), [1, 3]);
-    }
-
-    #[test]
-    fn a_missing_log_is_an_error_and_not_an_empty_history() {
-        let error = read_events(Path::new("/nonexistent/events.jsonl")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -9,13 +9,12 @@
 //!    report that follows, and says which modules it blames.
 //! 3. [`Report`] is the verdict: the worst sighting, the first cause, the console lines that show it. Its
 //!    [`CrashType`] gives [`Severity`], [`Recovery`] and [`RecoveryLevel`].
-//! 4. [`CrashEvent`] and [`EventLog`] keep it; [`RecoveryMetrics`] judges how well recovery works over a whole run.
+//! 4. [`CrashEvent`] is what is kept of it; [`RecoveryMetrics`] judges how well recovery works over a whole run.
 //! 5. [`Trend`] warns before anything is printed at all: of memory, descriptors and slab that only ever grow.
 //!
 //! # Rules
 //!
-//! * Nothing here reads a clock or does I/O, except [`EventLog`] and [`read_events`] on the file they are given. Time
-//!   is what the caller says it is.
+//! * Nothing here reads a clock or does I/O. Time is what the caller says it is.
 //! * Console bytes are hostile: nothing panics on them, and memory stays bounded.
 //! * A new kind of message is a new row in the table with a sample, not code.
 
@@ -35,7 +34,7 @@ mod recorded_tests;
 
 pub use classifier::{Classifier, NoticeCount};
 pub use console::{LineSplitter, Message, messages, strip_controls};
-pub use event::{CrashEvent, DamagedRecord, EventHistory, EventLog, read_events};
+pub use event::CrashEvent;
 pub use metrics::{Bar, Checks, Continuity, RecoveryAttempt, RecoveryMetrics, Standing};
 pub use patterns::{Pattern, PatternError, PatternTable};
 pub use report::{Report, Sighting};

@@ -49,6 +49,18 @@ impl TrendConfig {
         limit: None,
         every: Duration::ZERO,
     };
+    /// For threads of a process.
+    pub const THREADS: Self = Self {
+        min_rise: 4.0,
+        limit: None,
+        every: Duration::ZERO,
+    };
+    /// For how long calls take, in seconds.
+    pub const LATENCY: Self = Self {
+        min_rise: 0.25,
+        limit: None,
+        every: Duration::ZERO,
+    };
     /// For kernel slab memory of a lab machine, in bytes: a window of four minutes.
     ///
     /// A fresh machine has some 9 MB. That becomes up to 22 MB within a minute or two as tests use for the first time what

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,18 @@ impl fmt::Display for CrashType {
     }
 }
 
+impl FromStr for CrashType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|crash| crash.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("no crash type is called {name:?}; there are {names}")
+        })
+    }
+}
+
 /// How bad a failure is; later variants are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -194,6 +207,8 @@ pub enum Recovery {
     CleanUp,
     /// Kill the tasks that wait or misbehave.
     Kill,
+    /// Start a service again, or let it go on: the machine and its modules are well.
+    RestartService,
     /// Nothing to repair: mark the test, report, go on.
     Isolate,
 }
@@ -202,7 +217,7 @@ impl Recovery {
     /// The recovery level this action belongs to.
     pub const fn level(self) -> RecoveryLevel {
         match self {
-            Self::ReloadModule | Self::CleanUp | Self::Kill => RecoveryLevel::Graceful,
+            Self::ReloadModule | Self::CleanUp | Self::Kill | Self::RestartService => RecoveryLevel::Graceful,
             Self::VmRestart | Self::ForcedReset | Self::Restart => RecoveryLevel::SystemReset,
             Self::Isolate => RecoveryLevel::TestIsolation,
         }
@@ -218,6 +233,7 @@ impl fmt::Display for Recovery {
             Self::Restart => "restart",
             Self::CleanUp => "clean-up",
             Self::Kill => "kill",
+            Self::RestartService => "restart-service",
             Self::Isolate => "isolate",
         })
     }
@@ -291,12 +307,19 @@ mod tests {
     fn names_in_json_and_in_text_are_the_same() {
         for crash in CrashType::ALL {
             assert_eq!(serde_json::to_string(&crash).unwrap(), format!("\"{crash}\""));
+            assert_eq!(crash.name().parse(), Ok(crash));
             let recovery = crash.recovery();
             assert_eq!(serde_json::to_string(&recovery).unwrap(), format!("\"{recovery}\""));
         }
         for effect in [Effect::Notice, Effect::Failure, Effect::Fatal] {
             assert_eq!(serde_json::to_string(&effect).unwrap(), format!("\"{effect}\""));
         }
+    }
+
+    #[test]
+    fn another_name_is_refused_with_those_there_are() {
+        let error = "panic".parse::<CrashType>().unwrap_err();
+        assert!(error.contains("kernel-panic"), "{error}");
     }
 
     #[test]

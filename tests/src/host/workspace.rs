@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::command::command;
+
 /// The checkout's top folder.
 pub fn root() -> &'static Path {
     // The crate is the folder `tests` of the workspace, so its parent is the top.
@@ -19,6 +21,24 @@ pub fn target() -> PathBuf {
 /// Results and logs of the lab: reports, consoles, crash records.
 pub fn results() -> PathBuf {
     target().join("lab")
+}
+
+/// The files of the store, one for each run of the lab.
+pub fn runs() -> PathBuf {
+    results().join("runs")
+}
+
+/// The checkout's commit, with `+` where files differ from it.
+pub fn revision() -> String {
+    let git = |words: &[&str]| command("git").args(words).dir(root()).read();
+    match git(&["rev-parse", "--short", "HEAD"]) {
+        Ok(commit) => {
+            let changed = git(&["status", "--porcelain"]).is_ok_and(|status| !status.trim().is_empty());
+            format!("{}{}", commit.trim(), if changed { "+" } else { "" })
+        }
+        // Sources without a history are sources too.
+        Err(_) => "unknown".to_owned(),
+    }
 }
 
 /// A directory for one machine of this process: its console, its disks, what it shares with the host.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use lab_guest::measure::Measurement;
 use lab_guest::protocol::{CHECKPOINT_DISK, Command, Exit};
 use lab_guest::registry::TestInfo;
 
@@ -109,13 +110,16 @@ impl Batch {
             match self.take_turn(&mut turn, case, ledger) {
                 Ok(result) => {
                     broken = 0;
+                    ledger.tested(&result, false);
                     each(result);
                 }
                 Err(error) => {
                     // The next test gets a machine of its own.
                     turn.machine = None;
                     broken += 1;
-                    each(self.unrun(case, start, &format!("its machine failed: {error:#}")));
+                    let result = self.unrun(case, start, &format!("its machine failed: {error:#}"));
+                    ledger.tested(&result, false);
+                    each(result);
                 }
             }
         }
@@ -134,6 +138,7 @@ impl Batch {
             outcome: Outcome::Crashed(reason.to_owned()),
             took: start.elapsed(),
             output: String::new(),
+            measurements: Vec::new(),
         }
     }
 
@@ -176,6 +181,7 @@ impl Batch {
             recovery::keep_console(&running, turn.lost)?;
             turn.machine = Some(Self::reset(running, number, ledger, &mut event, &report)?);
             let (again, repeated) = self.isolate(case, &mut event, &mut result)?;
+            ledger.tested(&again, true);
             repetition = repeated;
             if is_emulator_fault(&report) {
                 result = again;
@@ -264,7 +270,7 @@ impl Batch {
             }
             Err(error) => Ended::Lost(Box::new(machine.declare_hung(&format!("{error:#}")))),
         };
-        let text = String::from_utf8_lossy(&output).into_owned();
+        let (measurements, text) = Measurement::split(&String::from_utf8_lossy(&output));
         let (outcome, after) = match ended {
             Ended::Lost(report) => (Outcome::Crashed(String::new()), After::Lost(report)),
             Ended::TimedOut => (
@@ -291,6 +297,7 @@ impl Batch {
             outcome,
             took: start.elapsed(),
             output,
+            measurements,
         };
         Ok((result, after))
     }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use lab_guest::measure::Measurement;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -101,14 +102,18 @@ fn drive(case: &Case, kernel: KernelId) -> Result<(TestResult, String)> {
         Some(verdict) => verdict.into(),
         None => Outcome::Failed(format!("ended without a verdict: {exit}")),
     };
-    let result = result(
-        &case.package,
-        &case.name,
-        kernel.name(),
-        outcome,
-        start.elapsed(),
-        &output,
-    );
+    let (measurements, output) = Measurement::split(&output);
+    let result = TestResult {
+        measurements,
+        ..result(
+            &case.package,
+            &case.name,
+            kernel.name(),
+            outcome,
+            start.elapsed(),
+            &output,
+        )
+    };
     Ok((result, output))
 }
 
@@ -126,6 +131,7 @@ fn result(package: &str, name: &str, place: &str, outcome: Outcome, took: Durati
         outcome,
         took,
         output,
+        measurements: Vec::new(),
     }
 }
 

@@ -19,8 +19,13 @@ pub mod suite;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lab_guest::measure::Measurement;
 use lab_guest::registry::{TestInfo, Verdict};
 use serde::{Deserialize, Serialize};
+
+pub use crate::store::Outcome;
+use crate::store::Tested;
+use crate::store::when::now_ms;
 
 /// One test that can be run.
 #[derive(Debug, Clone)]
@@ -44,30 +49,6 @@ impl Case {
     }
 }
 
-/// How a test ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "outcome", content = "reason")]
-pub enum Outcome {
-    /// Everything held.
-    Passed,
-    /// Something did not.
-    Failed(String),
-    /// It could not run here.
-    Skipped(String),
-    /// It took its machine down, or left it damaged.
-    Crashed(String),
-}
-
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Passed => Self::Passed,
-            Verdict::Failed(reason) => Self::Failed(reason),
-            Verdict::Skipped(reason) => Self::Skipped(reason),
-        }
-    }
-}
-
 /// The record of one test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TestResult {
@@ -84,6 +65,34 @@ pub struct TestResult {
     pub took: Duration,
     /// The end of what it printed, for tests that did not pass.
     pub output: String,
+    /// What it measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurements: Vec<Measurement>,
+}
+
+impl TestResult {
+    /// `package::name`, as of the [`Case`].
+    pub fn full_name(&self) -> String {
+        format!("{}::{}", self.package, self.name)
+    }
+
+    /// The record of it, now.
+    pub fn recorded(&self, repetition: bool) -> Tested {
+        Tested {
+            at: now_ms(),
+            test: self.full_name(),
+            place: self.place.clone(),
+            outcome: self.outcome.clone(),
+            took_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            repetition,
+            measurements: self.measurements.clone(),
+        }
+    }
+
+    /// Whether it did not end as it must.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_) | Outcome::Crashed(_))
+    }
 }
 
 /// The last bytes of a text that are worth keeping, cut at a line.

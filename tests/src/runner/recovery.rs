@@ -15,13 +15,16 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lab_guest::kmod::MODULES_ENV;
 use lab_guest::protocol::{CHECKPOINT_RECORD, decode_checkpoint};
 
-use crate::crash::{Checks, CrashEvent, EventLog, Recovery, RecoveryAttempt, Report};
+use super::TestResult;
+use crate::crash::{Checks, Continuity, CrashEvent, Recovery, RecoveryAttempt, RecoveryMetrics, Report};
+use crate::store::when::now_ms;
+use crate::store::{End, Record, RunLog};
 use crate::vm::Machine;
 
 /// Pauses before the attempts of level 1.
@@ -29,10 +32,12 @@ const BACKOFF: [Duration; 3] = [Duration::ZERO, Duration::from_millis(300), Dura
 /// Bound on one attempt of level 1.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a run learns about crashes and recoveries.
+/// What a run learns about tests, crashes and recoveries, in memory and in the run's file.
 #[derive(Debug)]
 pub struct Ledger {
-    log: EventLog,
+    log: RunLog,
+    /// Whether tests that run now had failed, and run again alone.
+    pub repeating: bool,
     /// Every recovery that was tried.
     pub attempts: Vec<RecoveryAttempt>,
     /// Checks that acknowledged data survived a reset.
@@ -42,15 +47,27 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger whose events are also appended to the file `log`.
-    pub fn open(log: &Path) -> Result<Self> {
-        let log = EventLog::open(log).with_context(|| format!("opening {}", log.display()))?;
-        Ok(Self {
+    /// An empty ledger; everything is also appended to the run's file.
+    pub fn new(log: RunLog) -> Self {
+        Self {
             log,
+            repeating: false,
             attempts: Vec::new(),
             integrity: Checks::default(),
             events: Vec::new(),
-        })
+        }
+    }
+
+    /// The run's file.
+    pub fn path(&self) -> &Path {
+        self.log.path()
+    }
+
+    /// An empty ledger for what runs beside this, into the same file; see [`Ledger::absorb`].
+    pub fn beside(&self) -> Result<Self> {
+        let path = self.log.path();
+        let log = RunLog::open(path).with_context(|| format!("opening {}", path.display()))?;
+        Ok(Self::new(log))
     }
 
     /// Adds what was learned beside this.
@@ -63,27 +80,59 @@ impl Ledger {
 
     /// Records a finished event.
     pub fn record(&mut self, event: CrashEvent) -> Result<()> {
-        self.log.append(&event).context("writing the crash log")?;
+        self.log
+            .append(&Record::Crash(event.clone()))
+            .context("writing the run's file")?;
         self.events.push(event);
         Ok(())
+    }
+
+    /// Records a test's result, and the recoveries that it measured.
+    pub fn tested(&mut self, result: &TestResult, repetition: bool) {
+        let record = result.recorded(repetition || self.repeating);
+        self.attempts.extend(record.recoveries());
+        self.keep(&Record::Tested(record));
+    }
+
+    /// Records the end of the run.
+    pub fn end(&mut self, passed: bool, continuity: Continuity) -> RecoveryMetrics {
+        let metrics = RecoveryMetrics::new(&self.attempts, self.integrity, continuity);
+        self.keep(&Record::End(End {
+            at: now_ms(),
+            passed,
+            continuity,
+            metrics,
+        }));
+        metrics
+    }
+
+    /// A file that takes no more must not keep the run from its end: what it found is also in its results.
+    fn keep(&mut self, record: &Record) {
+        if let Err(error) = self.log.append(record) {
+            eprintln!("{}: {error}", self.log.path().display());
+        }
     }
 
     /// Records a recovery that was tried.
     pub fn tried(&mut self, event: &mut CrashEvent, recovery: Recovery, start: Instant, successful: bool) {
         event.recovered(recovery, successful);
-        self.attempts.push(RecoveryAttempt {
+        let attempt = RecoveryAttempt {
             recovery,
             successful,
             took: start.elapsed(),
+        };
+        self.attempts.push(attempt);
+        self.keep(&Record::Recovery {
+            at: now_ms(),
+            context: event.test_context.clone(),
+            attempt,
         });
     }
 }
 
 /// A new event for what the console reported, with the machine's state as far as it can still be had.
 pub fn event(report: &Report, machine: &mut Machine, context: &str) -> CrashEvent {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let timestamp = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let mut event = CrashEvent::new(report, timestamp, context);
+    let mut event = CrashEvent::new(report, now_ms(), context);
     let vitals = machine.vitals();
     let mut state = |key: &str, value: serde_json::Value| {
         event.system_state.insert(key.to_owned(), value);

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Outcome, TestResult};
 use crate::crash::{CrashEvent, RecoveryMetrics};
+use crate::markup::escape;
 
 /// Collects results, showing them as they come: what did not pass in full, what passed one by one for somebody who watches
 /// and as one line per package and place for a log.
@@ -97,7 +98,7 @@ impl Reporter {
             passed.took += result.took;
         } else {
             println!("{}", line(&result));
-            if is_failure(&result) {
+            if result.is_failure() {
                 for line in result.output.lines() {
                     println!("    | {line}");
                 }
@@ -111,7 +112,7 @@ impl Reporter {
         for (place, passed) in std::mem::take(&mut self.passed) {
             passed.show(&place);
         }
-        for result in self.results.iter().filter(|result| is_failure(result)) {
+        for result in self.results.iter().filter(|result| result.is_failure()) {
             println!("{}", line(result));
         }
     }
@@ -198,10 +199,6 @@ impl Reporter {
     }
 }
 
-fn is_failure(result: &TestResult) -> bool {
-    matches!(result.outcome, Outcome::Failed(_) | Outcome::Crashed(_))
-}
-
 fn colour(code: &str, word: &str) -> String {
     if std::io::stdout().is_terminal() {
         format!("\x1b[{code}m{word}\x1b[0m")
@@ -227,25 +224,6 @@ fn line(result: &TestResult) -> String {
     )
 }
 
-/// XML text: the five special characters escaped, characters XML cannot hold replaced.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&apos;"),
-            '\n' | '\t' => out.push(character),
-            control if control.is_control() => out.push('\u{fffd}'),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            plain => out.push(plain),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +236,7 @@ mod tests {
             outcome,
             took: Duration::from_millis(1500),
             output: "a < b \u{1b}[0m & \"c\"".into(),
+            measurements: Vec::new(),
         }
     }
 

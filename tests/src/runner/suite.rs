@@ -110,6 +110,7 @@ pub fn run(case: &Case, plan: &Plan) -> Result<TestResult> {
         outcome,
         took: start.elapsed(),
         output,
+        measurements: Vec::new(),
     })
 }
 

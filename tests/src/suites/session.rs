@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use thiserror::Error;
 
-use super::target::{On, Target};
+use super::target::{On, Room, Target};
 
 /// Below this, targets are mounted. Every directory above it may be entered by every user, as PostgreSQL needs it.
 const MOUNTS: &str = "/mnt";
@@ -94,7 +94,7 @@ impl Session {
     /// Makes a target and mounts it; after `body` unmounts and checks it. An error comes with what the server said.
     pub fn with_target(&self, size: u64, body: impl FnOnce(&mut dyn Target) -> Result<()>) -> Result<()> {
         let directory = self.memory("fs")?;
-        let mut target = self.settings.on.make(&self.settings, &directory, size)?;
+        let mut target = self.settings.on.make(&self.settings, &directory, Room::File(size))?;
         target.mount()?;
         let result = body(target.as_mut())
             .and_then(|()| target.unmount())

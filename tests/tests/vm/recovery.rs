@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use lab::crash::{Continuity, CrashType, Recovery, RecoveryMetrics, read_events};
+use lab::crash::{Continuity, CrashEvent, CrashType, Recovery};
 use lab::runner::discover::{self, Executable};
 use lab::runner::recovery::Ledger;
 use lab::runner::{Outcome, guest};
+use lab::store::{Record, RunLog, lines};
 
 use crate::Bench;
 
@@ -25,8 +26,8 @@ fn a_run_goes_on_after_damage_panics_and_hangs(kernel: &str) -> Result<()> {
     };
     let mut cases = discover::list(&executable)?;
     cases.retain(|case| case.name.starts_with("fixtures::"));
-    let log = bench.spec.directory.join("events.jsonl");
-    let mut ledger = Ledger::open(&log)?;
+    let log = RunLog::begin(&bench.spec.directory.join("runs"), "the ladder", "none")?;
+    let mut ledger = Ledger::new(log);
     let mut outcomes = BTreeMap::new();
     for batch in guest::batches(&cases, &bench.kernel, &bench.modules, false) {
         batch.run(&mut ledger, |result| {
@@ -63,9 +64,20 @@ fn a_run_goes_on_after_damage_panics_and_hangs(kernel: &str) -> Result<()> {
         );
     }
 
-    let events = read_events(&log)?;
-    ensure!(events.damaged.is_empty(), "{:?}", events.damaged);
-    let of = |class: CrashType| events.events.iter().find(|event| event.crash_type == class);
+    let continuity = Continuity {
+        scheduled: outcomes.len() as u64,
+        reached_verdict: 7,
+    };
+    let metrics = ledger.end(false, continuity);
+    let run = lines::read::<Record>(ledger.path())?;
+    ensure!(run.damaged.is_empty(), "{:?}", run.damaged);
+    let crashes = || {
+        run.records.iter().filter_map(|record| match record {
+            Record::Crash(event) => Some(event),
+            _ => None,
+        })
+    };
+    let of = |class: CrashType| -> Option<&CrashEvent> { crashes().find(|event| event.crash_type == class) };
     let warning = of(CrashType::Warning).context("the damage left no event")?;
     ensure!(warning.recovery_successful == Some(true), "{warning:?}");
     let panic = of(CrashType::KernelPanic).context("the panic left no event")?;
@@ -78,11 +90,8 @@ fn a_run_goes_on_after_damage_panics_and_hangs(kernel: &str) -> Result<()> {
         "{panic:?}"
     );
 
-    let continuity = Continuity {
-        scheduled: outcomes.len() as u64,
-        reached_verdict: 7,
-    };
-    let metrics = RecoveryMetrics::new(&ledger.attempts, ledger.integrity, continuity);
+    let repeated = |record: &&Record| matches!(record, Record::Tested(tested) if tested.repetition);
+    ensure!(run.records.iter().filter(repeated).count() == 1, "{:?}", run.records);
     println!("{metrics}");
     ensure!(metrics.attempted == 2 && metrics.succeeded == 2, "{metrics:?}");
     ensure!(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab_guest::{kmod, sys};
+use lab_guest::{kmod, measure, sys};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use vexfs::check::assert_sound;
 use vexfs::disk::{Access, FileDisk};
@@ -89,7 +89,9 @@ impl Server {
             next.device
         );
         *self = next;
-        Ok(start.elapsed())
+        let took = start.elapsed();
+        measure::recovered("the server", start)?;
+        Ok(took)
     }
 
     pub(crate) fn signal(&self, signal: &str) -> Result<()> {

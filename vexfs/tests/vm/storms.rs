@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::suites::crash::storm::{Load, Seen};
-use lab_guest::sys;
+use lab_guest::{measure, sys};
 
 use crate::served::{AT, Mount, Server, drop_caches};
 
@@ -74,9 +74,11 @@ fn stops(cycles: u32, options: &str, longest: Duration, bound: Duration) -> Resu
             server.signal("-STOP")?;
             std::thread::sleep(pause);
             server.signal("-CONT")?;
+            let start = Instant::now();
             sys::wait_for("the mount to heal", bound, || {
                 mount.attribute("health").is_ok_and(|health| health == "HEALTHY")
-            })
+            })?;
+            measure::recovered("the mount", start)
         })?;
         ensure!(
             seen.longest() < bound,

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab_guest::{kmod, sys};
+use lab_guest::{kmod, measure, sys};
 use nix::errno::Errno;
 
 use crate::served::{Server, at, drop_caches};
@@ -84,9 +84,11 @@ fn a_stopped_server_leaves_what_is_cached_and_fails_what_is_not_in_time() -> Res
     ensure!(unknown.is_err() && at_once < Duration::from_secs(1), "{at_once:?}");
     ensure!(written.is_err(), "a write was taken that nobody can keep");
 
+    let start = Instant::now();
     sys::wait_for("the mount to heal", BOUND, || {
         mount.attribute("health").is_ok_and(|health| health == "HEALTHY")
     })?;
+    measure::recovered("the mount", start)?;
     ensure!(fs::read_to_string(at("unknown"))? == "bytes to be read again");
     fs::write(at("new"), "after")?;
     ensure!(mount.counter("degraded")? == 1 && mount.counter("healed")? == 1);

@@ -55,6 +55,7 @@ pub(crate) fn run_all(cases: &[Case], choice: &Choice, reporter: &mut Reporter) 
                 outcome: Outcome::Skipped(reason.clone()),
                 took: Duration::ZERO,
                 output: String::new(),
+                measurements: Vec::new(),
             });
         }
         return Ok(());

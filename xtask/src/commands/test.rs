@@ -3,28 +3,26 @@
 //! `cargo xtask test`: every level, one runner, one closing line.
 //!
 //! Levels are tests of the host, suites against a mounted filesystem, and tests of the VM. `--stress` without a level means
-//! the long tests of the VM; with `--fuse`, the long runs of the suites.
+//! the long tests of the VM; with `--fuse`, the long runs of the suites; with `list`, `run` or `report`, the scenarios
+//! ([`super::scenarios`]).
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lab::crash::{Continuity, RecoveryMetrics};
+use lab::crash::{Checks, Continuity, RecoveryMetrics};
 use lab::host::{apt, workspace};
-use lab::kernel::{self, Kernel, KernelId, modules};
-use lab::runner::recovery::Ledger;
+use lab::kernel::KernelId;
 use lab::runner::report::Reporter;
-use lab::runner::{Case, Outcome, TestResult, discover, guest, host};
+use lab::runner::{Case, Outcome, TestResult, discover, host};
 use lab::suites::target::On;
-use lab_guest::registry::{Place, TestInfo};
+use lab_guest::registry::TestInfo;
 
-use super::suite;
+use super::kernels::{self, Machines};
+use super::{scenarios, suite};
 
 /// Without a level: host, suites and VM. Examples:
 ///   cargo xtask test                             host tests, then VM tests on both stock kernels
@@ -34,6 +32,9 @@ use super::suite;
 ///   cargo xtask test --vm --kernel debug         VM tests under KASAN, lockdep, kmemleak
 ///   cargo xtask test --stress --kernel 7.x load  long tests whose name contains "load"
 ///   cargo xtask test --vm packages               the Debian packages, in a Debian of their own
+///   cargo xtask test --stress list               the scenarios: what can go wrong, for whom it is tried
+///   cargo xtask test --stress run descriptors    scenarios whose name contains "descriptors"
+///   cargo xtask test --stress report --since 7d  what runs of a week found; a page with pictures
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
@@ -58,13 +59,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// 6.12, 7.x or debug; may be repeated. Default: both stock kernels
-    #[arg(long = "kernel", value_name = "KERNEL")]
+    #[arg(long = "kernel", value_name = "KERNEL", global = true)]
     kernels: Vec<KernelId>,
     /// Look for newer releases of the kernels although some are cached
-    #[arg(long)]
+    #[arg(long, global = true)]
     refresh: bool,
     /// When a test crashes its machine, give a shell in it (or QEMU's monitor) before it is recovered
-    #[arg(long)]
+    #[arg(long, global = true)]
     hold: bool,
     /// Only list the tests
     #[arg(long)]
@@ -74,9 +75,32 @@ pub(crate) struct Arguments {
     verbose: bool,
     /// Part of `package::name`
     filter: Option<String>,
+    /// With --stress: what is done with the scenarios
+    #[command(subcommand)]
+    scenarios: Option<scenarios::Command>,
 }
 
 impl Arguments {
+    fn machines(&self) -> Machines {
+        Machines {
+            kernels: self.kernels.clone(),
+            refresh: self.refresh,
+            hold: self.hold,
+        }
+    }
+
+    /// Commands on scenarios go with `--stress` and nothing that chooses tests.
+    fn check_command(&self, command: &scenarios::Command) -> Result<()> {
+        let word = command.word();
+        if !self.stress {
+            bail!("`{word}` goes with --stress; for tests of that name, write `:{word}`");
+        }
+        if self.host || self.vm || self.fuse || self.list || self.filter.is_some() {
+            bail!("`{word}` is about scenarios: leave out what chooses tests, or write it behind `{word}`");
+        }
+        Ok(())
+    }
+
     fn wants_host(&self) -> bool {
         self.host || !(self.vm || self.fuse || self.stress)
     }
@@ -109,6 +133,10 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let start = Instant::now();
+    if let Some(command) = &arguments.scenarios {
+        arguments.check_command(command)?;
+        return scenarios::run(command, &arguments.machines());
+    }
     if arguments.wants_executables() {
         apt::ensure(apt::UBLK_BUILD)?;
     }
@@ -150,44 +178,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         seed: arguments.seed,
     };
     suite::run_all(&suites, &choice, &mut reporter)?;
-    let kernels = if arguments.kernels.is_empty() {
-        KernelId::STOCK.to_vec()
+    if lab.is_empty() {
+        reporter.finish();
+        let metrics = RecoveryMetrics::new(&[], Checks::default(), Continuity::default());
+        reporter.write(&results, &metrics, &[])?;
     } else {
-        arguments.kernels.clone()
-    };
-    let mut parts = Vec::new();
-    for id in kernels {
-        let wanted = lab
-            .iter()
-            .filter(|case| case.lab.as_ref().is_some_and(|info| id.is_named_by(&info.kernels)));
-        let wanted: Vec<Case> = wanted.cloned().collect();
-        if !wanted.is_empty() {
-            parts.push(OnKernel::prepare(id, wanted, arguments.refresh)?);
-        }
+        run_kernels(&lab, &arguments.machines(), &mut reporter)?;
     }
-    let scheduled: usize = parts.iter().map(|part| part.cases.len()).sum();
-    let ledger = run_lab(
-        &parts,
-        arguments.hold,
-        &results.join("crash-events.jsonl"),
-        &mut reporter,
-    )?;
-    let of_a_kernel = |result: &&TestResult| result.place != "host" && result.package != suite::PACKAGE;
-    let lab_results = || reporter.results().iter().filter(of_a_kernel);
-    let reached = lab_results()
-        .filter(|result| !matches!(result.outcome, Outcome::Crashed(_)))
-        .count();
-    let continuity = Continuity {
-        scheduled: scheduled as u64,
-        reached_verdict: reached as u64,
-    };
-    let metrics = RecoveryMetrics::new(&ledger.attempts, ledger.integrity, continuity);
-    reporter.finish();
-    reporter.write(&results, &metrics, &ledger.events)?;
     let counts = reporter.counts();
-    if scheduled > 0 {
-        println!("\n{metrics}");
-    }
     println!(
         "results: {0}/results.json, {0}/junit.xml; {1:.0} s",
         results.display(),
@@ -205,6 +203,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Runs tests on all kernels, and keeps what they found.
+fn run_kernels(lab: &[Case], machines: &Machines, reporter: &mut Reporter) -> Result<()> {
+    let parts = machines.parts(lab)?;
+    let mut ledger = kernels::begin_run()?;
+    kernels::beside_each_other(&parts, machines.hold, &mut ledger, reporter, |part, ledger, each| {
+        part.run(&part.cases, machines.hold, ledger, each)
+    })?;
+    let of_a_kernel = |result: &&TestResult| result.place != "host" && result.package != suite::PACKAGE;
+    let results = || reporter.results().iter().filter(of_a_kernel);
+    let reached = results().filter(|result| !matches!(result.outcome, Outcome::Crashed(_)));
+    let continuity = Continuity {
+        scheduled: parts.iter().map(|part| part.cases.len()).sum::<usize>() as u64,
+        reached_verdict: reached.count() as u64,
+    };
+    let metrics = ledger.end(!results().any(TestResult::is_failure), continuity);
+    reporter.finish();
+    reporter.write(&workspace::results(), &metrics, &ledger.events)?;
+    if continuity.scheduled > 0 {
+        println!("\n{metrics}");
+    }
+    Ok(())
 }
 
 /// The tests that the arguments ask for.
@@ -246,67 +267,4 @@ fn run_ordinary(cases: &[Case], with_documentation: bool, reporter: &mut Reporte
         host::run_doc_tests(|result| reporter.add(result))?;
     }
     Ok(())
-}
-
-/// The tests of one kernel, and what their machines are made of.
-struct OnKernel {
-    kernel: Kernel,
-    modules: PathBuf,
-    cases: Vec<Case>,
-}
-
-impl OnKernel {
-    fn prepare(id: KernelId, cases: Vec<Case>, refresh: bool) -> Result<Self> {
-        let kernel = kernel::ensure(id, refresh)?;
-        let modules = modules::ensure(&kernel)?;
-        Ok(Self { kernel, modules, cases })
-    }
-
-    fn at(&self, wanted: Place) -> impl Iterator<Item = &Case> {
-        let is_there = move |case: &&Case| case.lab.as_ref().is_some_and(|info| info.place == wanted);
-        self.cases.iter().filter(is_there)
-    }
-
-    fn run(&self, hold: bool, ledger: &mut Ledger, mut each: impl FnMut(TestResult)) -> Result<()> {
-        let inside: Vec<Case> = self.at(Place::Guest).cloned().collect();
-        for batch in guest::batches(&inside, &self.kernel, &self.modules, hold) {
-            batch.run(ledger, &mut each);
-        }
-        for case in self.at(Place::Host) {
-            each(host::run_driver(case, self.kernel.id)?);
-        }
-        Ok(())
-    }
-}
-
-/// Runs the kernels' tests, those of one kernel beside those of the others: they wait for something much of the time. Who
-/// wants to look into a machine gets one after the other.
-fn run_lab(parts: &[OnKernel], hold: bool, log: &Path, reporter: &mut Reporter) -> Result<Ledger> {
-    let mut whole = Ledger::open(log)?;
-    let at_once = if hold { 1 } else { parts.len().max(1) };
-    for group in parts.chunks(at_once) {
-        let (sender, results) = mpsc::channel();
-        thread::scope(|scope| -> Result<()> {
-            let mut running = Vec::new();
-            for part in group {
-                let sender = sender.clone();
-                running.push(scope.spawn(move || -> Result<Ledger> {
-                    let mut ledger = Ledger::open(log)?;
-                    // The other end listens until all have ended.
-                    part.run(hold, &mut ledger, |result| drop(sender.send(result)))?;
-                    Ok(ledger)
-                }));
-            }
-            drop(sender);
-            for result in results {
-                reporter.add(result);
-            }
-            for thread in running {
-                let ledger = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                whole.absorb(ledger?);
-            }
-            Ok(())
-        })?;
-    }
-    Ok(whole)
 }

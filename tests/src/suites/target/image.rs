@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A pool in a file, whoever serves it: making and checking it, and what holds of every server of one.
+//! A pool, whoever serves it: making and checking it, and what holds of every server of one.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::Settings;
+use super::Room;
 use crate::host::command::command;
 
 /// For how long a server may take to begin or to end. Opening replays the journal; ending writes a checkpoint.
@@ -29,14 +30,20 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub(super) fn make(settings: &Settings, size: u64) -> Result<Self> {
-        let path = settings.scratch.join("pool.img");
-        command(&settings.program)
-            .arg("mkfs")
-            .arg("--size")
-            .arg(size.to_string())
-            .arg(&path)
-            .run()?;
+    pub(super) fn make(settings: &Settings, room: Room) -> Result<Self> {
+        let mkfs = command(&settings.program).arg("mkfs");
+        let path = match room {
+            Room::File(size) => {
+                let path = settings.scratch.join("pool.img");
+                mkfs.arg("--size").arg(size.to_string()).arg(&path).run()?;
+                path
+            }
+            Room::Device(path) => {
+                mkfs.arg("--force").arg(&path).run()?;
+                path
+            }
+            Room::Made(path) => path,
+        };
         Ok(Self {
             program: settings.program.clone(),
             path,

@@ -12,14 +12,25 @@ mod ours;
 mod reference;
 mod shutdown;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::Settings;
 
-/// A filesystem on a file of its own, made empty.
+/// Where a filesystem is made.
+#[derive(Debug, Clone)]
+pub enum Room {
+    /// In a new file of so many bytes.
+    File(u64),
+    /// On a device, whatever it holds.
+    Device(PathBuf),
+    /// Nowhere: it was made, and is used as it is.
+    Made(PathBuf),
+}
+
+/// A filesystem that was made empty.
 pub trait Target: std::fmt::Debug {
     /// Where it is mounted.
     fn directory(&self) -> &Path;
@@ -42,6 +53,9 @@ pub trait Target: std::fmt::Debug {
 
     /// The end of what its server said, if it has one.
     fn log(&self) -> Option<String>;
+
+    /// The process that serves it, if one does at the moment.
+    fn server(&self) -> Option<u32>;
 }
 
 /// Which filesystem is tested.
@@ -65,12 +79,15 @@ impl On {
         }
     }
 
-    /// Makes an empty one of `size` bytes, to be mounted on `directory`.
-    pub fn make(self, settings: &Settings, directory: &Path, size: u64) -> Result<Box<dyn Target>> {
-        Ok(match self {
-            Self::Fuse => Box::new(ours::Pool::make(settings, directory, size)?),
-            Self::Module => Box::new(module::Pool::make(settings, directory, size)?),
-            Self::Reference(kind) => Box::new(reference::Loop::make(kind, settings, directory, size)?),
+    /// Makes one, empty unless it was made before, to be mounted on `directory`.
+    pub fn make(self, settings: &Settings, directory: &Path, room: Room) -> Result<Box<dyn Target>> {
+        Ok(match (self, room) {
+            (Self::Fuse, room) => Box::new(ours::Pool::make(settings, directory, room)?),
+            (Self::Module, room) => Box::new(module::Pool::make(settings, directory, room)?),
+            (Self::Reference(kind), Room::File(size)) => {
+                Box::new(reference::Loop::make(kind, settings, directory, size)?)
+            }
+            (Self::Reference(kind), Room::Device(_) | Room::Made(_)) => bail!("{} is made in files only", kind.name()),
         })
     }
 }

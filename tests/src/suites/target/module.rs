@@ -13,8 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::super::Settings;
-use super::Target;
 use super::image::{self, Image};
+use super::{Room, Target};
 
 /// A pool in a file, and its server while it is mounted.
 #[derive(Debug)]
@@ -32,9 +32,9 @@ struct Server {
 }
 
 impl Pool {
-    pub(super) fn make(settings: &Settings, directory: &Path, size: u64) -> Result<Self> {
+    pub(super) fn make(settings: &Settings, directory: &Path, room: Room) -> Result<Self> {
         Ok(Self {
-            image: Image::make(settings, size)?,
+            image: Image::make(settings, room)?,
             server_program: settings.program.with_file_name("vexfs-ublkd"),
             directory: directory.to_owned(),
             server: None,
@@ -77,8 +77,11 @@ impl Target for Pool {
     }
 
     fn mount(&mut self) -> Result<()> {
-        let server = self.serve()?;
-        self.attach(&server.device)?;
+        let mut server = self.serve()?;
+        if let Err(error) = self.attach(&server.device) {
+            image::kill(&mut server.process)?;
+            return Err(error);
+        }
         self.server = Some(server);
         Ok(())
     }
@@ -116,5 +119,9 @@ impl Target for Pool {
 
     fn log(&self) -> Option<String> {
         self.image.log()
+    }
+
+    fn server(&self) -> Option<u32> {
+        self.server.as_ref().map(|server| server.process.id())
     }
 }

@@ -12,8 +12,8 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 
 use super::super::Settings;
-use super::Target;
 use super::image::{self, Image, LOOK, PATIENCE};
+use super::{Room, Target};
 use crate::host::command::command;
 
 /// A pool in a file, and its server while it is mounted.
@@ -25,9 +25,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn make(settings: &Settings, directory: &Path, size: u64) -> Result<Self> {
+    pub(super) fn make(settings: &Settings, directory: &Path, room: Room) -> Result<Self> {
         Ok(Self {
-            image: Image::make(settings, size)?,
+            image: Image::make(settings, room)?,
             directory: directory.to_owned(),
             server: None,
         })
@@ -103,5 +103,9 @@ impl Target for Pool {
 
     fn log(&self) -> Option<String> {
         self.image.log()
+    }
+
+    fn server(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
     }
 }

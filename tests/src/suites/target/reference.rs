@@ -112,4 +112,8 @@ impl Target for Loop {
     fn log(&self) -> Option<String> {
         None
     }
+
+    fn server(&self) -> Option<u32> {
+        None
+    }
 }
