@@ -76,6 +76,7 @@ impl Known {
 mod tests {
     use super::*;
     use crate::catalogue::scenarios;
+    use crate::scenario::Scenario;
 
     const TEXT: &str = r#"
         [[failure]]
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_list_of_this_checkout_is_right() {
-        let names: Vec<String> = scenarios().iter().map(|scenario| scenario.name()).collect();
+        let names: Vec<String> = scenarios().iter().map(Scenario::name).collect();
         let known = Known::of_checkout(|name| names.iter().any(|known| known == name)).unwrap();
         assert!(known.entries.iter().all(|entry| !entry.reason.is_empty()));
     }

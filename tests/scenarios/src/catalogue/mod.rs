@@ -30,9 +30,8 @@ pub fn not_applicable(case: Case, front: FrontEnd) -> Option<&'static str> {
         (C::ServerLies, F::Fuse) => Some("the kernel's own client"),
         (C::ServerLies, F::Volume) => Some("the server is who the bytes are from"),
         (C::Damage(Structure::Data, When::AtRunTime), F::Dsmil) => None,
-        (C::Damage(..) | C::DamagedMetadata, F::Dsmil) => Some("nothing is stored"),
+        (C::Damage(..) | C::DamagedMetadata | C::Space, F::Dsmil) => Some("nothing is stored"),
         (C::Damage(Structure::Directory | Structure::Vectors, _), F::Volume) => Some("a volume has neither"),
-        (C::Space, F::Dsmil) => Some("nothing is stored"),
         _ => None,
     }
 }

@@ -116,8 +116,8 @@ fn below_fails(on: On) -> Result<()> {
 fn below_is_full(on: On) -> Result<()> {
     let mut world = World::with_file(on, 1 << 30)?;
     let book = book()?;
-    let stat = statvfs(DISK)?;
-    let free = stat.blocks_free() * stat.fragment_size();
+    let room = statvfs(DISK)?;
+    let free = room.blocks_free() * room.fragment_size();
     let filler = Path::new(DISK).join("filler");
     let size = free.checked_sub(LEFT).context("the disk is small")?;
     sys::output(

@@ -67,7 +67,7 @@ fn lowest_free(process: u32) -> Result<u64> {
     for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
         numbers.push(entry?.file_name().to_string_lossy().parse::<u64>()?);
     }
-    (0..)
+    (0..=numbers.len() as u64)
         .find(|number| !numbers.contains(number))
         .context("all numbers are used")
 }

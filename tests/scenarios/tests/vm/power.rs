@@ -89,7 +89,7 @@ fn nothing_durable_is_lost(kernel: &str, front: &str) -> Result<()> {
                 printed.errors
             );
             let ended = machine.wait(job, Duration::from_millis(200), |stream, bytes| {
-                printed.take(stream, bytes)
+                printed.take(stream, bytes);
             });
             ensure!(
                 matches!(ended, Ended::TimedOut),
@@ -111,7 +111,7 @@ fn nothing_durable_is_lost(kernel: &str, front: &str) -> Result<()> {
         let mut printed = Printed::default();
         while !printed.out.contains("mounted") {
             let ended = machine.wait(job, Duration::from_millis(100), |stream, bytes| {
-                printed.take(stream, bytes)
+                printed.take(stream, bytes);
             });
             ensure!(
                 matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT || printed.out.contains("mounted"),

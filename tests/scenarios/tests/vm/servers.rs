@@ -87,9 +87,8 @@ fn a_fuse_server_that_stands_still_keeps_callers_waiting_who_can_be_killed() -> 
         // Whatever was found, nobody may be left waiting.
         sys::output("kill", &["-CONT", &server])?;
         let begin = Instant::now();
-        let written = match waiting.join() {
-            Ok(written) => written,
-            Err(_) => bail!("the caller panicked"),
+        let Ok(written) = waiting.join() else {
+            bail!("the caller panicked")
         };
         recovered("the call that waited", begin)?;
         Ok((killed?, (still_waits, written.is_ok())))
