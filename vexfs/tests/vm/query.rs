@@ -291,10 +291,7 @@ fn each_descriptor_is_a_transaction_and_requests_have_limits() -> Result<()> {
     refused("a request that is too long", large.write(b"{"), Errno::EFBIG)?;
     // It is all there is room for, three times.
     let mut more = [open()?, open()?, open()?, open()?];
-    let room = more
-        .iter_mut()
-        .filter_map(|query| query.write_all(&space).ok())
-        .count();
+    let room = more.iter_mut().filter_map(|query| query.write_all(&space).ok()).count();
     ensure!(room == 3, "{room} requests of 16 MiB besides one");
     drop((large, more));
     ensure!(make_space().is_err_and(|error| error.to_string().contains("EEXIST")));
