@@ -25,11 +25,7 @@ class Mounted(unittest.TestCase):
     def file(self, name: str) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            file.write(name)
-            # A search knows sizes that the server has.
-            file.flush()
-            os.fsync(file.fileno())
+        path.write_text(name)
         self.addCleanup(path.unlink)
         return path
 

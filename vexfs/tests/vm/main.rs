@@ -8,7 +8,6 @@ mod listed;
 mod mounted;
 mod pool;
 mod posted;
-mod query;
 mod served;
 mod storms;
 mod syscalls;
