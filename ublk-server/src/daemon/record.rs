@@ -94,6 +94,7 @@ impl Records {
 
     /// Writes or replaces one. Whoever reads it meanwhile sees the old or the new one.
     pub fn write(&self, record: &Record) -> io::Result<()> {
+        self.remove_dead_drafts(record.id);
         let draft = self.directory.join(format!(".{}.{}", record.id, std::process::id()));
         let text = serde_json::to_vec_pretty(record)?;
         let written = create(&draft).and_then(|mut file| file.write_all(&text));
@@ -147,8 +148,25 @@ impl Records {
         Ok(ids.into_iter().filter_map(|id| self.find(id)).collect())
     }
 
+    /// Removes drafts of a record whose writers were killed before they could rename them.
+    fn remove_dead_drafts(&self, id: u32) {
+        let prefix = format!(".{id}.");
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let writer = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+            let has_ended = |writer: &str| !Path::new("/proc").join(writer).exists();
+            if writer.is_some_and(has_ended)
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!("{} stays: {error}", entry.path().display());
+            }
+        }
+    }
+
     /// Removes one, if it is there.
     pub fn remove(&self, id: u32) {
+        self.remove_dead_drafts(id);
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("the record of device {id} stays: {error}");
@@ -220,6 +238,31 @@ mod tests {
         assert_eq!(records.find(2), None);
         records.remove(10);
         assert_eq!(fs::read_dir(records.directory()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn drafts_of_writers_that_were_killed_are_removed() {
+        let runtime = TempDir::new().unwrap();
+        let records = Records::of(runtime.path());
+        records.prepare().unwrap();
+        let left = |name: &str| fs::write(records.directory().join(name), "{").unwrap();
+        let living = std::process::id();
+        let names = || {
+            let mut names: Vec<String> = fs::read_dir(records.directory())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        // No process has such a number.
+        for name in [".6.4194305", ".66.4194305", &format!(".6.{living}")] {
+            left(name);
+        }
+        records.remove(6);
+        assert_eq!(names(), [format!(".6.{living}"), ".66.4194305".to_owned()]);
+        records.write(&record(66)).unwrap();
+        assert_eq!(names(), [format!(".6.{living}"), "66.json".to_owned()]);
     }
 
     #[test]
