@@ -60,6 +60,9 @@ static bool vexfs_status_ok(u16 opcode, int status)
 		return opcode == VEXFS_GETXATTR || opcode == VEXFS_APPLY;
 	case -ERANGE:
 		return opcode == VEXFS_GETXATTR || opcode == VEXFS_LISTXATTR;
+	case -E2BIG:
+		/* More vectors than an attribute can hold. */
+		return opcode == VEXFS_GETXATTR || opcode == VEXFS_APPLY;
 	case -ENXIO:
 		return opcode == VEXFS_SEEK;
 	case -EOPNOTSUPP:
@@ -75,7 +78,6 @@ static bool vexfs_status_ok(u16 opcode, int status)
 	case -EISDIR:
 	case -EMLINK:
 	case -EFBIG:
-	case -E2BIG:
 	case -EINVAL:
 	case -EPERM:
 	case -EACCES:
