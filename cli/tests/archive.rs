@@ -48,6 +48,8 @@ fn a_pool_comes_out_of_an_archive_as_it_went_in() {
         ok(here, &["export", "one", "a.tar"]);
         ok(here, &["import", "a.tar", "other"]);
         compare_pools(&here.join("one"), &here.join("other"), seed);
+        let spaces = pool_tree::spaces(&here.join("other"));
+        assert_eq!(spaces, pool_tree::spaces(&here.join("one")), "also those without vectors");
         ok(here, &["check", "other"]);
         // Members that come twice count as they come last.
         let mut twice = fs::read(here.join("a.tar")).unwrap();
@@ -347,6 +349,50 @@ fn files_of_more_than_8_gib_pass_through() {
     assert!(ok(here, &["ls", "-l", "pool:/"]).contains("9663676416"));
     let listing = shell(here, "vexfs-ublk export --portable pool:/huge | tar --list --verbose");
     assert!(listing.contains("9663676416"), "{listing}");
+}
+
+#[test]
+fn vectors_that_do_not_fit_are_told() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    let space = ["space", "create", "pool", "s", "--metric", "l2", "--dimensions"];
+    ok(here, &["mkfs", "pool", "--size", "64MiB"]);
+    ok(here, &[&space[..], &["4096"]].concat());
+    ok(here, &["mkdir", "pool:/a"]);
+    let row = format!("[{}]", vec!["1"; 4096].join(","));
+    let line = |rows: usize| format!("{{\"path\": \"/a\", \"vectors\": [{}]}}", vec![row.as_str(); rows].join(","));
+    fs::write(here.join("lines"), line(5)).unwrap();
+    ok(here, &["embed", "pool", "--space", "s", "--jsonl", "lines"]);
+    // Five vectors of 16 KiB: no attribute holds them.
+    let told = fails(here, &["export", "--portable", "pool", "a.tar"]);
+    assert!(told.contains("vectors in the space s of ./a/"), "{told}");
+    let told = fails(here, &["export", "--image", "pool", "a.sealed"]);
+    assert!(told.contains("vectors") && told.contains("of 1 files"), "{told}");
+    ok(here, &["check", "a.sealed"]);
+    let told = fails(here, &["cp", "-a", "pool:/a", "out"]);
+    assert!(told.contains("vectors in the space s of out"), "{told}");
+    ok(here, &["export", "pool", "a.tar"]);
+
+    // A space of that name, of something else.
+    ok(here, &["mkfs", "other", "--size", "64MiB"]);
+    ok(here, &["space", "create", "other", "s", "--dimensions", "2"]);
+    for words in [["import", "a.tar", "other"].as_slice(), &["cp", "-a", "pool:/a", "other:/"]] {
+        let told = fails(here, words);
+        assert!(
+            told.contains("2 × f32 compared by cosine, and here 4096 × f32 compared by l2"),
+            "{told}"
+        );
+    }
+    // Made elsewhere, as attributes.
+    ok(here, &["mkfs", "third", "--size", "64MiB"]);
+    fs::write(here.join("lines"), line(1).replace("}", ", \"whole\": true}")).unwrap();
+    ok(here, &["embed", "pool", "--space", "s", "--jsonl", "lines"]);
+    ok(here, &["export", "--portable", "pool", "a.tar"]);
+    let told = fails(here, &["import", "a.tar", "third"]);
+    assert!(told.contains("there is no space s") && told.contains("space create"), "{told}");
+    ok(here, &["space", "create", "third", "s", "--metric", "l2", "--dimensions", "4096"]);
+    ok(here, &["import", "a.tar", "third"]);
+    assert!(ok(here, &["space", "list", "third"]).contains("1 vectors"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! From the bottom up, each module knowing only those above it in this list:
 //!
-//! - [`fio`]: figures in fio's output. [`markup`]: text in XML and HTML.
+//! - [`fio`]: figures in fio's output. [`markup`]: text in XML and HTML. [`transcript`]: examples in documents.
 //! - [`host`]: the machine the lab runs on: its cache directory, commands, packages, progress shown to a person.
 //! - [`crash`]: what a kernel's console means: patterns, classification, crash records, recovery metrics. Sans-IO.
 //! - [`store`]: what runs found, one file each, kept and asked later.
@@ -21,4 +21,5 @@ pub mod markup;
 pub mod runner;
 pub mod store;
 pub mod suites;
+pub mod transcript;
 pub mod vm;

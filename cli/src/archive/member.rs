@@ -10,7 +10,8 @@ use vexfs::fs::record::{FileFlags, Kind, Timestamp};
 
 use super::acl::{self, Who};
 use super::pax::{Records, number, time_text, time_value};
-use super::{ArchiveError, MAX_NAME};
+use super::{ArchiveError, MAX_NAME, embeddings};
+use crate::copy::embeddings::Embeddings;
 use crate::copy::{ACCESS_LIST, DEFAULT_LIST, Node};
 
 const XATTR: &str = "SCHILY.xattr.";
@@ -42,7 +43,14 @@ pub(super) fn describe(node: &Node, portable: bool) -> Records {
         }
     }
     if portable {
+        let attributes = node.embeddings.iter().filter_map(Embeddings::attribute);
+        for (name, value) in attributes.filter(|(_, value)| !value.is_empty()) {
+            records.push([XATTR.as_bytes(), &escape(&name)].concat(), value);
+        }
         return records;
+    }
+    for each in &node.embeddings {
+        embeddings::describe(each, &mut records);
     }
     if let Some(born) = node.born {
         records.push(BORN, time_text(born));
@@ -98,6 +106,7 @@ pub(super) fn complete(node: &mut Node, records: &Records) -> Result<Vec<String>
     if records.get(TYPE) == Some(b"socket") && node.kind == Kind::File {
         node.kind = Kind::Socket;
     }
+    node.embeddings = embeddings::read(records)?;
     // The last value of a name counts; an archive may name very many.
     let mut attributes: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for (keyword, value) in records.iter() {

@@ -13,8 +13,10 @@
 //! | access lists | `SCHILY.acl.access`, `SCHILY.acl.default`: text with numeric ids |
 //! | holes | `GNU.sparse.*`, version 1.0: a map before the contents |
 //! | creation time, flags, promised space, sockets | `VEXFS.born`, `VEXFS.flags`, `VEXFS.promised`, `VEXFS.type` |
+//! | vectors in a space | `VEXFS.space.NAME`: what it is, `VEXFS.vectors.NAME`: see [`embeddings`] |
 //!
-//! A socket is an empty regular file with `VEXFS.type=socket`. Other programs ignore the `VEXFS` records.
+//! A socket is an empty regular file with `VEXFS.type=socket`. The first directory of a whole pool tells of all its spaces, also
+//! of those without vectors. Portable archives have vectors as the attribute that a mount shows. Other programs ignore the `VEXFS` records.
 //! Reading also knows GNU tar's older sparse forms, its long names, and names of users in access lists.
 //!
 //! **Bounds.** Contents pass through in pieces. Records of one member have at most [`MAX_RECORDS`] bytes, a name
@@ -25,6 +27,7 @@
 //! | [`pax`] | records and their bytes |
 //! | [`acl`] | access lists: the kernel's bytes and text |
 //! | [`sparse`] | maps of files with holes |
+//! | [`embeddings`] | bytes of vectors and what their spaces are |
 //! | [`member`] | which record means what of a file |
 //! | [`writer`], [`reader`] | the stream of headers and contents |
 //!
@@ -32,6 +35,7 @@
 //! values of attributes may have, and read records of any length into memory.
 
 pub(crate) mod acl;
+pub(crate) mod embeddings;
 pub(crate) mod member;
 pub(crate) mod pax;
 pub(crate) mod reader;
@@ -79,6 +83,8 @@ pub(crate) enum ArchiveError {
     TooLong { what: &'static str, bytes: u64, limit: u64 },
     #[error("extended records are malformed; get the archive again")]
     Records,
+    #[error("what it says of vectors in the space {0} makes no sense; get the archive again")]
+    Vectors(String),
     #[error("the map of a sparse file is wrong: {0}; get the archive again")]
     Sparse(&'static str),
     #[error("a part of an archive of several volumes; join the volumes first")]

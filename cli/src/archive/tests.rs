@@ -6,6 +6,8 @@ use std::io::Read;
 
 use proptest::prelude::*;
 use vexfs::fs::record::{FileFlags, Kind, Timestamp};
+use vexfs::fs::vectors::Run;
+use vexfs::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
 
 use super::acl::{AclError, Who, from_text, permissions, to_text};
 use super::pax::{Records, time_text, time_value};
@@ -14,6 +16,7 @@ use super::sparse::Map;
 use super::writer::Writer;
 use super::*;
 use crate::copy::Node;
+use crate::copy::embeddings::{Described, Embeddings};
 
 /// An archive of one file with contents of one byte over and over.
 fn archive(name: &[u8], node: &Node, map: &Map) -> Vec<u8> {
@@ -170,6 +173,48 @@ fn access_lists_become_text_and_text_of_other_programs_becomes_lists() {
     }
 }
 
+fn embeddings(name: &str, runs: Vec<(u32, i64, Vec<u8>)>) -> Embeddings {
+    let run = |(ordinal, of, bytes)| Run {
+        ordinal,
+        of: Timestamp(of),
+        bytes,
+    };
+    Embeddings {
+        space: Described {
+            name: name.as_bytes().into(),
+            shape: Shape::new(3, Element::F32, Metric::L2).unwrap(),
+            effort: 300,
+            fields: vec![
+                Field::new(FieldKind::Text, b"user.=\n".as_slice()),
+                Field::new(FieldKind::Filter, [b'f'; 255]),
+            ],
+        },
+        runs: runs.into_iter().map(run).collect(),
+    }
+}
+
+#[test]
+fn nonsense_about_vectors_is_an_error_that_names_the_space() {
+    let space = "\u{3}\0\0\0\u{1}\u{2}\0\0";
+    let vector = format!("\0\0\0\0{}\u{c}\0\0\0{}", "\0".repeat(8), "\0".repeat(12));
+    let known = [("VEXFS.space.s", space), ("VEXFS.vectors.s", &vector)];
+    assert_eq!(read(&with_records(&known, b"")).unwrap()[0].1.embeddings[0].runs.len(), 1);
+    for wrong in [
+        &known[1..],
+        &[("VEXFS.space.", space)],
+        &[("VEXFS.space.s/", space)],
+        &[("VEXFS.space.s", &space[..7])],
+        &[("VEXFS.space.s", &space.replace('\u{2}', "\u{9}"))],
+        &[("VEXFS.space.s", &space.replace('\u{3}', "\0"))],
+        &[("VEXFS.space.s", &format!("{space}\u{4}\0\u{1}us"))],
+        &[known[0], ("VEXFS.vectors.s", &vector[..vector.len() - 1])],
+        &[known[0], ("VEXFS.vectors.s", &vector[..10])],
+    ] {
+        let told = refusal(&with_records(wrong, b""));
+        assert!(told.contains("vectors in the space"), "{wrong:?}: {told}");
+    }
+}
+
 #[test]
 fn everything_about_a_file_is_read_back() {
     let node = Node {
@@ -184,6 +229,10 @@ fn everything_about_a_file_is_read_back() {
         attributes: vec![
             (b"user.a=b%3D".as_slice().into(), b"\0\n=x".to_vec()),
             (b"user.empty".as_slice().into(), Vec::new()),
+        ],
+        embeddings: vec![
+            embeddings("one", vec![(0, -5, vec![0; 12]), (7, i64::MAX, b"\n=\0".repeat(4000))]),
+            embeddings("t_w.o-", Vec::new()),
         ],
         promised: vec![0..4096, 1 << 40..(1 << 40) + 4096],
         ..Node::new(Kind::File)

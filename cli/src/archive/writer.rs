@@ -80,6 +80,7 @@ impl<W: Write> Writer<W> {
         // The first name tells everything else.
         let bare = Node {
             attributes: Vec::new(),
+            embeddings: Vec::new(),
             promised: Vec::new(),
             flags: None,
             born: None,
@@ -121,7 +122,7 @@ impl<W: Write> Writer<W> {
         ensure!(
             bytes.len() as u64 <= MAX_RECORDS,
             ArchiveError::TooLong {
-                what: "extended attributes and preallocated ranges",
+                what: "extended attributes, vectors and preallocated ranges",
                 bytes: bytes.len() as u64,
                 limit: MAX_RECORDS
             }

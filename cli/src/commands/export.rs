@@ -19,6 +19,7 @@ use vexfs::units::{BLOCK_SIZE, Ino};
 
 use crate::archive::sparse::Map;
 use crate::archive::writer::Writer;
+use crate::copy::embeddings::Embeddings;
 use crate::copy::{Notes, host, pool};
 use crate::failure::failed;
 use crate::place::{self, Place};
@@ -27,8 +28,8 @@ use crate::show;
 /// Write a directory of a pool, or one file, as a tar archive.
 ///
 /// The archive holds types, permissions, numeric owners, times with nanoseconds, extended attributes, access lists, holes,
-/// hard links and devices in forms that GNU tar and bsdtar read, and creation times, flags, promised space and sockets in
-/// records that only import reads. Names in it begin with ./ and are sorted: the same files give the same archive.
+/// hard links and devices in forms that GNU tar and bsdtar read, and creation times, flags, promised space, sockets and vectors
+/// in records that only import reads. Names in it begin with ./ and are sorted: the same files give the same archive.
 ///
 /// With --image FILE becomes a sealed image instead, of a directory: a filesystem that is only read, with checksums, which
 /// the kernel module mounts without a server (docs/FORMAT-SEALED.md). The same files give the same image.
@@ -38,7 +39,7 @@ use crate::show;
 
 Examples:
   vexfs-ublk export pool.img backup.tar
-  vexfs-ublk export pool.img:/photos - | zstd > photos.tar.zst
+  vexfs-ublk export pool.img:/photos - | gzip > photos.tar.gz
   vexfs-ublk export pool.img | tar --extract --acls --xattrs --warning=no-unknown-keyword -C out
   vexfs-ublk export --portable pool.img:/photos photos.tar
   vexfs-ublk export --image pool.img:/photos photos.sealed; mount -t vexfs -o ro photos.sealed /mnt"
@@ -49,7 +50,8 @@ pub(crate) struct Arguments {
     /// Where to; - is the standard output
     #[arg(default_value = "-")]
     file: OsString,
-    /// Leave out what only import reads: no warnings from other programs; sockets are left out too
+    /// Leave out what only import reads: no warnings from other programs; sockets, and vectors that are longer than an
+    /// attribute can be, are left out too
     #[arg(long)]
     portable: bool,
     /// Write a sealed image; FILE may be a block device
@@ -99,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let bytes = result?;
     if !export.skipped.is_empty() {
         return Err(failed(
-            format!("left out, since tar has no sockets: {}", export.skipped),
+            format!("left out, since tar has no place for it: {}", export.skipped),
             "without --portable they are there for import",
         ));
     }
@@ -130,6 +132,15 @@ fn image(arguments: &Arguments, place: &Place, json: bool) -> Result<()> {
     let written = sealed::write::write(&fs, found.ino, &options, file, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let written = written?;
+    if written.left_out > 0 {
+        return Err(failed(
+            format!(
+                "written, but without vectors that are longer than an attribute can be, of {} files",
+                written.left_out
+            ),
+            "an archive, without --image, keeps them",
+        ));
+    }
     if json {
         show::document(json!({
             "file": arguments.file.to_string_lossy(),
@@ -212,10 +223,23 @@ impl Export<'_> {
         first_names: &mut HashMap<Ino, Vec<u8>>,
     ) -> Result<()> {
         let found = self.fs.attributes(ino)?;
-        let node = pool::node(self.fs, &found)?;
+        let mut node = pool::node(self.fs, &found)?;
+        let shown = String::from_utf8_lossy(name);
         if node.kind == Kind::Socket && self.portable {
-            self.skipped.add(String::from_utf8_lossy(name).into_owned());
+            self.skipped.add(format!("the socket {shown}"));
             return Ok(());
+        }
+        if self.portable {
+            let too_long = node.embeddings.iter().filter(|each| each.attribute().is_none());
+            for embeddings in too_long {
+                self.skipped.add(format!("{} of {shown}", embeddings.shown()));
+            }
+        }
+        if ino == Ino::ROOT {
+            let spaces = Embeddings::spaces(self.fs)?;
+            let told = |space: &Embeddings| node.embeddings.iter().any(|own| own.space == space.space);
+            let others: Vec<_> = spaces.into_iter().filter(|space| !told(space)).collect();
+            node.embeddings.extend(others);
         }
         self.members += 1;
         if found.inode.links > 1 && node.kind != Kind::Directory {

@@ -41,7 +41,7 @@ const BEHIND: u64 = 1 << 20;
 Examples:
   vexfs-ublk import backup.tar pool.img
   vexfs-ublk import photos.tar pool.img:/photos
-  zstd -dc photos.tar.zst | vexfs-ublk import - pool.img:/photos
+  gzip -dc photos.tar.gz | vexfs-ublk import - pool.img:/photos
   tar --create --acls --xattrs --sparse --format=posix ./photos | vexfs-ublk import pool.img"
 )]
 pub(crate) struct Arguments {

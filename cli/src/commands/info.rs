@@ -53,8 +53,13 @@ fn whole(fs: &Fs, json: bool) -> Vec<(&'static str, Value)> {
     let (superblock, numbers) = (fs.superblock(), fs.statistics());
     let bytes = |blocks: u64| show::size(blocks * BLOCK_SIZE as u64, json);
     let time = |time: vexfs::pool::Timestamp| {
+        let never = time == vexfs::pool::Timestamp::default();
         let time = Timestamp::new(time.seconds, time.nanos);
-        json!(if json { show::exact_time(time) } else { show::time(time) })
+        json!(match json {
+            true => show::exact_time(time),
+            false if never => "never".to_owned(),
+            false => show::time(time),
+        })
     };
     let state = if superblock.state == State::Clean {
         "clean"

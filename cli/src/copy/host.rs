@@ -234,6 +234,15 @@ impl Writer {
                     self.lose(path, &format!("attribute {name}"), &error.into());
                 }
             }
+            for embeddings in &node.embeddings {
+                let set = match embeddings.attribute() {
+                    Some((name, value)) => lsetxattr(path, OsStr::from_bytes(&name), &value, XattrFlags::empty()),
+                    None => Err(rustix::io::Errno::TOOBIG),
+                };
+                if let Err(error) = set {
+                    self.lose(path, &embeddings.shown(), &error.into());
+                }
+            }
         } else {
             permissions &= !SET_IDS;
         }

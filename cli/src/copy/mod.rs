@@ -11,13 +11,18 @@
 //! | [`pool`] | a pool that is not mounted |
 //! | [`host`] | the machine's own filesystems |
 //! | [`crate::archive`] | a tar archive |
+//!
+//! [`embeddings`] are the vectors among what a node has.
 
+pub(crate) mod embeddings;
 pub(crate) mod host;
 pub(crate) mod pool;
 
 use std::ops::Range;
 
 use vexfs::fs::record::{FileFlags, Kind, Timestamp};
+
+use embeddings::Embeddings;
 
 /// Bytes moved at once.
 pub(crate) const PIECE: usize = 1 << 20;
@@ -55,8 +60,10 @@ pub(crate) struct Node {
     pub(crate) born: Option<Timestamp>,
     /// Flags of the engine.
     pub(crate) flags: Option<FileFlags>,
-    /// Extended attributes, access lists among them.
+    /// Extended attributes, access lists among them. From a pool, vectors are not.
     pub(crate) attributes: Vec<Attribute>,
+    /// Vectors.
+    pub(crate) embeddings: Vec<Embeddings>,
     /// Bytes that space is promised for, beyond the end of the file too.
     pub(crate) promised: Vec<Range<u64>>,
 }
@@ -77,6 +84,7 @@ impl Node {
             born: None,
             flags: None,
             attributes: Vec::new(),
+            embeddings: Vec::new(),
             promised: Vec::new(),
         }
     }

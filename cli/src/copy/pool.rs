@@ -9,12 +9,15 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use vexfs::fs::record::{FileFlags, Kind, Timestamp};
+use vexfs::fs::vectors::PREFIX;
 use vexfs::fs::{Attributes, Fs, NewFile, Preallocation, Seek, SetAttributes};
 use vexfs::units::Ino;
 
+use super::embeddings::{Embeddings, Putter};
 use super::{ACCESS_LIST, DEFAULT_LIST, Node, PIECE, SET_IDS};
+use crate::failure::failed;
 use crate::place;
 
 /// Flags that forbid changes.
@@ -26,6 +29,9 @@ pub(crate) fn node(fs: &Fs, found: &Attributes) -> Result<Node> {
     let kind = inode.kind();
     let mut attributes = Vec::new();
     for name in fs.list_xattrs(found.ino)? {
+        if name.starts_with(PREFIX) {
+            continue;
+        }
         let value = fs.get_xattr(found.ino, &name)?;
         attributes.push((name, value));
     }
@@ -51,6 +57,7 @@ pub(crate) fn node(fs: &Fs, found: &Attributes) -> Result<Node> {
         born: Some(inode.born),
         flags: Some(inode.flags),
         attributes,
+        embeddings: Embeddings::of(fs, found.ino)?,
         promised,
     })
 }
@@ -95,7 +102,7 @@ pub(crate) fn read(
 /// What of a node becomes the file's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
-    /// Owner, access time, flags, promised space and extended attributes: everything. Else permissions and the time of
+    /// Owner, access time, flags, promised space, extended attributes and vectors: everything. Else permissions and the time of
     /// the last change, and the file belongs to the caller.
     pub(crate) all: bool,
     /// What has the name of a regular file is removed first. Else a regular file there gets the new contents.
@@ -108,6 +115,7 @@ pub(crate) struct Writer<'a> {
     keep: Keep,
     owner: (u32, u32),
     now: Timestamp,
+    vectors: Putter<'a>,
     /// Each file once, however often an archive names it.
     directories: HashMap<Ino, SetAttributes>,
     protected: HashMap<Ino, FileFlags>,
@@ -115,11 +123,13 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(fs: &'a Fs, keep: Keep) -> Self {
+        let now = place::now();
         Self {
             fs,
             keep,
             owner: (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()),
-            now: place::now(),
+            now,
+            vectors: Putter::new(fs, now),
             directories: HashMap::new(),
             protected: HashMap::new(),
         }
@@ -211,7 +221,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Size, promised space, extended attributes, owner, permissions, times.
+    /// Size, promised space, extended attributes, vectors, owner, permissions, times.
     pub(crate) fn finish(&mut self, ino: Ino, node: &Node) -> Result<()> {
         if node.kind == Kind::File && self.fs.attributes(ino)?.size() != node.size {
             self.fs.truncate(ino, node.size, self.now)?;
@@ -223,7 +233,10 @@ impl<'a> Writer<'a> {
                     .preallocate(ino, mode, range.start, range.end - range.start, self.now)?;
             }
             for (name, value) in &node.attributes {
-                self.fs.set_xattr(ino, name, value, 0, self.now)?;
+                self.set_attribute(ino, name, value)?;
+            }
+            for embeddings in &node.embeddings {
+                self.vectors.put(ino, embeddings).with_context(|| embeddings.shown())?;
             }
             if let Some(flags) = node.flags.filter(|flags| flags.any(FileFlags(PROTECTION))) {
                 self.protected.insert(ino, flags);
@@ -266,6 +279,19 @@ impl<'a> Writer<'a> {
             self.fs.set_attributes(ino, &set)?;
         }
         Ok(())
+    }
+
+    fn set_attribute(&self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
+        match self.fs.set_xattr(ino, name, value, 0, self.now) {
+            Err(error) if error.errno() == nix::errno::Errno::EOPNOTSUPP as i32 && name.starts_with(PREFIX) => {
+                let space = String::from_utf8_lossy(name.get(PREFIX.len()..).unwrap_or_default());
+                Err(failed(
+                    format!("there is no space {space} for its vectors"),
+                    "make it first: vexfs-ublk space create",
+                ))
+            }
+            other => Ok(other?),
+        }
     }
 
     fn owner_of(&self, node: &Node) -> (u32, u32) {

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use vexfs::disk::SplitMix64;
 use vexfs::fs::record::{FileFlags, Kind, Timestamp};
+use vexfs::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
+use vexfs::fs::vectors::{Embedded, NewSpace, PREFIX, Put};
 use vexfs::fs::{Fs, MountOptions, NewFile, Preallocation, Seek, SetAttributes};
 use vexfs::units::Ino;
 
@@ -28,11 +30,22 @@ pub(crate) struct Entry {
     pub(crate) flags: u32,
     pub(crate) target: Vec<u8>,
     pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) embeddings: Vec<Embeddings>,
     pub(crate) data: Vec<Range<u64>>,
     pub(crate) promised: Vec<Range<u64>>,
     pub(crate) content: Vec<u8>,
     /// The first path of the same file.
     pub(crate) same_as: Vec<u8>,
+}
+
+/// What a copy must keep of vectors in a space, and of the space.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Embeddings {
+    name: Box<[u8]>,
+    shape: Shape,
+    effort: u16,
+    fields: Vec<Field>,
+    vectors: Vec<Embedded>,
 }
 
 pub(crate) fn open(pool: &Path, read_only: bool) -> Fs {
@@ -100,8 +113,10 @@ fn entry(fs: &Fs, ino: Ino) -> Entry {
         },
         attributes: names
             .iter()
+            .filter(|name| !name.starts_with(PREFIX))
             .map(|name| (name.to_vec(), fs.get_xattr(ino, name).unwrap()))
             .collect(),
+        embeddings: embeddings(fs, ino),
         data,
         promised: if file {
             fs.promised_ranges(ino).unwrap()
@@ -113,6 +128,30 @@ fn entry(fs: &Fs, ino: Ino) -> Entry {
     }
 }
 
+fn embeddings(fs: &Fs, ino: Ino) -> Vec<Embeddings> {
+    let of_space = |space: Ino| {
+        let record = fs.space_record(space).unwrap().unwrap();
+        Embeddings {
+            name: record.name,
+            shape: record.shape,
+            effort: record.effort,
+            fields: record.fields,
+            vectors: fs.vectors_of(ino, space).unwrap(),
+        }
+    };
+    let mut found: Vec<_> = fs.spaces_of(ino).unwrap().into_iter().map(of_space).collect();
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
+}
+
+/// Names of all spaces of a pool.
+pub(crate) fn spaces(pool: &Path) -> Vec<Box<[u8]>> {
+    let fs = open(pool, true);
+    let mut names: Vec<_> = fs.spaces().unwrap().into_iter().map(|info| info.space.name).collect();
+    names.sort();
+    names
+}
+
 /// Fills a pool with a random tree of everything that a pool can hold.
 pub(crate) fn fill(pool: &Path, seed: u64, files: usize) {
     let fs = open(pool, false);
@@ -120,6 +159,7 @@ pub(crate) fn fill(pool: &Path, seed: u64, files: usize) {
     let mut directories = vec![Ino::ROOT];
     let mut others: Vec<Ino> = Vec::new();
     let mut protected = Vec::new();
+    let spaces = make_spaces(&fs);
     for index in 0..files {
         let parent = pick(&mut random, &directories);
         let name = name(&mut random, index);
@@ -167,6 +207,9 @@ pub(crate) fn fill(pool: &Path, seed: u64, files: usize) {
             contents(&fs, made, &mut random);
         }
         attributes(&fs, made, kind, &mut random);
+        if [Kind::File, Kind::Directory].contains(&kind) {
+            vectors(&fs, made, &spaces, &mut random);
+        }
         if random.below(16) == 0 && kind != Kind::Symlink {
             protected.push(made);
         }
@@ -196,6 +239,53 @@ pub(crate) fn fill(pool: &Path, seed: u64, files: usize) {
         fs.set_attributes(ino, &set).unwrap();
     }
     fs.close().unwrap();
+}
+
+/// Two that files have vectors in, and one without.
+fn make_spaces(fs: &Fs) -> [(Ino, Shape); 2] {
+    let make = |name: &[u8], dimensions, element, metric, fields: &[Field]| {
+        let shape = Shape::new(dimensions, element, metric).unwrap();
+        let new = NewSpace {
+            name,
+            shape,
+            effort: 70,
+            fields,
+            now: Timestamp(0),
+        };
+        (fs.create_space(&new).unwrap(), shape)
+    };
+    let fields = [
+        Field::new(FieldKind::Filter, b"user.lang".as_slice()),
+        Field::new(FieldKind::Text, b"user.title".as_slice()),
+    ];
+    make(b"empty", 5, Element::F32, Metric::Dot, &fields);
+    [
+        make(b"wide", 4096, Element::I8, Metric::L1, &fields),
+        make(b"bits", 9, Element::Binary, Metric::Hamming, &[]),
+    ]
+}
+
+/// A few vectors, with gaps; of some files more than an attribute holds.
+fn vectors(fs: &Fs, ino: Ino, spaces: &[(Ino, Shape)], random: &mut SplitMix64) {
+    for &(space, shape) in spaces {
+        let mut ordinal = below_one_of(random, &[1, 40_000]);
+        for _ in 0..random.below(4) {
+            let count = 1 + random.below(15);
+            let vector: Vec<u8> = (0..shape.vector_bytes()).map(|at| u8::from(at % 8 == 0)).collect();
+            let bytes = vector.repeat(usize::try_from(count).unwrap());
+            fs.put_vectors(&Put {
+                ino,
+                space,
+                ordinal: u32::try_from(ordinal).unwrap(),
+                whole: false,
+                of: Some(time(random)),
+                bytes: &bytes,
+                now: Timestamp(0),
+            })
+            .unwrap();
+            ordinal += count + random.below(3);
+        }
+    }
 }
 
 fn pick<T: Copy>(random: &mut SplitMix64, from: &[T]) -> T {

@@ -12,7 +12,7 @@ use super::engine::Fs;
 use super::namespace::{Attributes, NewFile, SetAttributes};
 use super::op::xattr;
 use super::record::{FileFlags, Kind, Timestamp};
-use super::vectors::{Embedded, Put};
+use super::vectors::{Put, runs};
 
 impl Fs {
     /// Makes a copy of a file or of everything below a directory, under a new name. Blocks are shared, hard links inside
@@ -159,23 +159,16 @@ impl Fs {
                 Err(Error::Posix(Errno::NoEntry)) => continue,
                 other => other?,
             };
-            let mut rest = vectors.as_slice();
-            while let Some(first) = rest.first() {
-                let most = (super::MAX_XATTR_VALUE / first.bytes.len().max(1)).max(1);
-                let follows = |(ordinal, next): &(u32, &Embedded)| next.ordinal == *ordinal && next.of == first.of;
-                let count = (first.ordinal..).zip(rest).take(most).take_while(follows).count();
-                let (now_put, later) = rest.split_at(count);
-                let bytes: Vec<u8> = now_put.iter().flat_map(|vector| vector.bytes.iter().copied()).collect();
+            for run in runs(&vectors) {
                 self.put_vectors(&Put {
                     ino: to,
                     space,
-                    ordinal: first.ordinal,
+                    ordinal: run.ordinal,
                     whole: false,
-                    of: Some(first.of),
-                    bytes: &bytes,
+                    of: Some(run.of),
+                    bytes: &run.bytes,
                     now,
                 })?;
-                rest = later;
             }
         }
         Ok(())

@@ -56,6 +56,8 @@ pub struct Written {
     pub bytes: u64,
     /// Made from all of its contents.
     pub uuid: [u8; 16],
+    /// Files whose vectors in a space are longer than an attribute can be, and are not in the image.
+    pub left_out: u64,
 }
 
 /// Why there is no image.
@@ -179,6 +181,7 @@ struct Writer<'a> {
     linked: FxHashMap<Ino, Linked>,
     shared: FxHashMap<u64, u64>,
     sets: HashMap<Vec<u8>, Place>,
+    left_out: u64,
     piece: Vec<u8>,
     progress: &'a mut dyn FnMut(u64),
 }
@@ -220,6 +223,7 @@ impl<'a> Writer<'a> {
             linked: FxHashMap::default(),
             shared: FxHashMap::default(),
             sets: HashMap::new(),
+            left_out: 0,
             piece: vec![0; BLOCK_SIZE * usize::try_from(PIECE).unwrap_or(1)],
             progress,
         })
@@ -381,7 +385,13 @@ impl<'a> Writer<'a> {
             .into();
         let mut set = Vec::new();
         for name in self.pool(found.ino, self.fs.list_xattrs(found.ino))? {
-            let value = self.pool(found.ino, self.fs.get_xattr(found.ino, &name))?;
+            let value = match self.fs.get_xattr(found.ino, &name) {
+                Err(Error::Posix(Errno::AttributeTooLarge)) => {
+                    self.left_out += 1;
+                    continue;
+                }
+                other => self.pool(found.ino, other)?,
+            };
             let head = Xattr {
                 value_bytes: self
                     .fit(found.ino, "bytes in an attribute", u32::try_from(value.len()))?
@@ -626,6 +636,7 @@ impl<'a> Writer<'a> {
             inodes: self.inode_count,
             bytes: self.next * BLOCK_SIZE as u64,
             uuid,
+            left_out: self.left_out,
         })
     }
 

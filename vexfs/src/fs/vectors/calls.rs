@@ -105,6 +105,35 @@ pub struct Embedded {
     pub bytes: Box<[u8]>,
 }
 
+/// Vectors of a file that one put gives it: their ordinals follow each other, and they are made of the same contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Ordinal of the first.
+    pub ordinal: u32,
+    /// When the contents were modified that they were made of.
+    pub of: Timestamp,
+    /// The vectors, back to back.
+    pub bytes: Vec<u8>,
+}
+
+/// Vectors of a file, by ordinal, in as few runs as they can be put in.
+pub fn runs(vectors: &[Embedded]) -> Vec<Run> {
+    let (mut runs, mut rest) = (Vec::new(), vectors);
+    while let Some(first) = rest.first() {
+        let most = (crate::fs::MAX_XATTR_VALUE / first.bytes.len().max(1)).max(1);
+        let follows = |(ordinal, next): &(u32, &Embedded)| next.ordinal == *ordinal && next.of == first.of;
+        let count = (first.ordinal..).zip(rest).take(most).take_while(follows).count();
+        let (run, later) = rest.split_at(count);
+        runs.push(Run {
+            ordinal: first.ordinal,
+            of: first.of,
+            bytes: run.iter().flat_map(|vector| vector.bytes.iter().copied()).collect(),
+        });
+        rest = later;
+    }
+    runs
+}
+
 /// An operation, and the mark that goes with it.
 fn marked(operation: Op<'_>, mark: Option<Mark>) -> Vec<Op<'_>> {
     [operation].into_iter().chain(mark.map(Mark::operation)).collect()
@@ -144,6 +173,12 @@ impl Fs {
             .into_iter()
             .filter(|(_, space)| space.state == SpaceState::Active);
         active.map(|(id, space)| core.space_info(id, space)).collect()
+    }
+
+    /// What a space is; none: there is no such space.
+    pub fn space_record(&self, space: Ino) -> Result<Option<Space>> {
+        let found = self.core().state.space(space)?.cloned();
+        Ok(found.filter(|space| space.state == SpaceState::Active))
     }
 
     /// The space of a name.

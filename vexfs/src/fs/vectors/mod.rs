@@ -48,7 +48,7 @@ pub(in crate::fs) mod state;
 mod tests;
 
 pub use attribute::PREFIX;
-pub use calls::{Alteration, Embedded, NewSpace, Put, Removal, SpaceInfo};
+pub use calls::{Alteration, Embedded, NewSpace, Put, Removal, Run, SpaceInfo, runs};
 pub use index::{Accept, IndexSize, Neighbour, Neighbours, Sought};
 pub use read::Found;
 
