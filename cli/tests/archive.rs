@@ -49,7 +49,11 @@ fn a_pool_comes_out_of_an_archive_as_it_went_in() {
         ok(here, &["import", "a.tar", "other"]);
         compare_pools(&here.join("one"), &here.join("other"), seed);
         let spaces = pool_tree::spaces(&here.join("other"));
-        assert_eq!(spaces, pool_tree::spaces(&here.join("one")), "also those without vectors");
+        assert_eq!(
+            spaces,
+            pool_tree::spaces(&here.join("one")),
+            "also those without vectors"
+        );
         ok(here, &["check", "other"]);
         // Members that come twice count as they come last.
         let mut twice = fs::read(here.join("a.tar")).unwrap();
@@ -360,7 +364,12 @@ fn vectors_that_do_not_fit_are_told() {
     ok(here, &[&space[..], &["4096"]].concat());
     ok(here, &["mkdir", "pool:/a"]);
     let row = format!("[{}]", vec!["1"; 4096].join(","));
-    let line = |rows: usize| format!("{{\"path\": \"/a\", \"vectors\": [{}]}}", vec![row.as_str(); rows].join(","));
+    let line = |rows: usize| {
+        format!(
+            "{{\"path\": \"/a\", \"vectors\": [{}]}}",
+            vec![row.as_str(); rows].join(",")
+        )
+    };
     fs::write(here.join("lines"), line(5)).unwrap();
     ok(here, &["embed", "pool", "--space", "s", "--jsonl", "lines"]);
     // Five vectors of 16 KiB: no attribute holds them.
@@ -376,7 +385,10 @@ fn vectors_that_do_not_fit_are_told() {
     // A space of that name, of something else.
     ok(here, &["mkfs", "other", "--size", "64MiB"]);
     ok(here, &["space", "create", "other", "s", "--dimensions", "2"]);
-    for words in [["import", "a.tar", "other"].as_slice(), &["cp", "-a", "pool:/a", "other:/"]] {
+    for words in [
+        ["import", "a.tar", "other"].as_slice(),
+        &["cp", "-a", "pool:/a", "other:/"],
+    ] {
         let told = fails(here, words);
         assert!(
             told.contains("2 × f32 compared by cosine, and here 4096 × f32 compared by l2"),
@@ -389,8 +401,23 @@ fn vectors_that_do_not_fit_are_told() {
     ok(here, &["embed", "pool", "--space", "s", "--jsonl", "lines"]);
     ok(here, &["export", "--portable", "pool", "a.tar"]);
     let told = fails(here, &["import", "a.tar", "third"]);
-    assert!(told.contains("there is no space s") && told.contains("space create"), "{told}");
-    ok(here, &["space", "create", "third", "s", "--metric", "l2", "--dimensions", "4096"]);
+    assert!(
+        told.contains("there is no space s") && told.contains("space create"),
+        "{told}"
+    );
+    ok(
+        here,
+        &[
+            "space",
+            "create",
+            "third",
+            "s",
+            "--metric",
+            "l2",
+            "--dimensions",
+            "4096",
+        ],
+    );
     ok(here, &["import", "a.tar", "third"]);
     assert!(ok(here, &["space", "list", "third"]).contains("1 vectors"));
 }

@@ -50,7 +50,11 @@ fn prepare(directory: &Path) {
 fn says_what_happens(name: &str) {
     let text = document(name);
     let (all, others) = steps(&text);
-    let stray = |code: &str| code.split_whitespace().next().is_some_and(|word| PROGRAMS.contains(&word));
+    let stray = |code: &str| {
+        code.split_whitespace()
+            .next()
+            .is_some_and(|word| PROGRAMS.contains(&word))
+    };
     for (line, code) in others {
         assert!(!stray(code), "{name}:{line}: an example without a prompt: {code}");
     }

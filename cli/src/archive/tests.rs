@@ -198,7 +198,10 @@ fn nonsense_about_vectors_is_an_error_that_names_the_space() {
     let space = "\u{3}\0\0\0\u{1}\u{2}\0\0";
     let vector = format!("\0\0\0\0{}\u{c}\0\0\0{}", "\0".repeat(8), "\0".repeat(12));
     let known = [("VEXFS.space.s", space), ("VEXFS.vectors.s", &vector)];
-    assert_eq!(read(&with_records(&known, b"")).unwrap()[0].1.embeddings[0].runs.len(), 1);
+    assert_eq!(
+        read(&with_records(&known, b"")).unwrap()[0].1.embeddings[0].runs.len(),
+        1
+    );
     for wrong in [
         &known[1..],
         &[("VEXFS.space.", space)],
