@@ -34,9 +34,10 @@ const SUITE: Suite = Suite::TRIXIE;
 const SIZE: &str = "6G";
 
 /// What is installed besides Debian's essential packages and the kernel. Nothing can be fetched later.
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 19] = [
     "acl",
     "attr",
+    "curl",
     "dbus",
     "dkms",
     "e2fsprogs",
@@ -49,6 +50,7 @@ const PACKAGES: [&str; 17] = [
     "mount",
     "openssl",
     "procps",
+    "python3-minimal",
     "systemd-sysv",
     "udev",
     "xz-utils",

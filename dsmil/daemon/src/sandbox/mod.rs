@@ -26,6 +26,8 @@ pub(crate) fn enter(settings: &Settings) -> Result<()> {
         privileges::become_user(user).with_context(|| format!("becoming the user {user}"))?;
     }
     nix::sys::prctl::set_no_new_privs().context("giving up new privileges")?;
-    files::restrict(&settings.device).context("giving up the file system")?;
+    if !files::restrict(&settings.device).context("giving up the file system")? {
+        tracing::info!("this kernel has no Landlock: the file system is not given up");
+    }
     syscalls::restrict().context("giving up system calls")
 }

@@ -58,13 +58,19 @@ impl Guest {
 
     /// A script that must succeed, while the kernel complains of nothing.
     pub(super) fn step(&mut self, name: &str, limit: Duration, script: &str) -> Result<()> {
-        let begun = Instant::now();
-        let said = self.succeed(name, limit, script)?;
-        self.tell(begun, name);
+        let said = self.ask(name, limit, script)?;
         for line in said.lines() {
             println!("{:5}             {line}", self.kernel);
         }
         Ok(())
+    }
+
+    /// The same for a script whose output is looked at.
+    pub(super) fn ask(&mut self, name: &str, limit: Duration, script: &str) -> Result<String> {
+        let begun = Instant::now();
+        let said = self.succeed(name, limit, script)?;
+        self.tell(begun, name);
+        Ok(said)
     }
 
     /// What it prints on the standard output is for people.

@@ -6,6 +6,7 @@
 //! is run for the first time: it runs when it is asked for, `cargo xtask test --vm packages`. `VEXFS_LAB_PACKAGES` names a
 //! directory with packages to be taken instead of new ones.
 
+mod examples;
 mod guest;
 mod repository;
 
@@ -49,6 +50,7 @@ fn they_are_installed_used_upgraded_and_removed_in_a_debian_with_nothing_of_the_
         // Another kernel's test may run beside this one.
         let _alone = cache::lock("packages")?;
         repository::make(&packages()?, &given)?;
+        examples::give(&given)?;
     }
 
     // Paths of sockets must be short.
@@ -65,6 +67,7 @@ fn they_are_installed_used_upgraded_and_removed_in_a_debian_with_nothing_of_the_
 
     let mut guest = Guest::boot(spec)?;
     guest.step("install with apt; DKMS builds for the running kernel", LONG, INSTALL)?;
+    examples::happen(&mut guest)?;
     guest.step("dsmil: the module, udev, the service, the device", SHORT, DSMIL)?;
     guest.step("pools in a file and on a disk, mounted from fstab", SHORT, POOLS)?;
     guest.reboot("reboot")?;
