@@ -28,9 +28,10 @@ const QUERY_FILE: &str = ".vexfs/query";
 pub(crate) enum Source {
     /// The engine, on a pool that nobody serves.
     Pool(Fs),
-    /// The query file of a pool that is mounted through FUSE: where.
+    /// The query file of a pool that is mounted: where.
     Mount(PathBuf),
-    /// The server of a pool that is mounted by the kernel module, which has no query file: where, and whom to ask.
+    /// The server of a pool that the kernel module has mounted read-only, so that no request can be written there: where, and
+    /// whom to ask.
     Module(PathBuf, Box<Served>),
     /// The server of a pool.
     Server(Box<Served>),
@@ -105,6 +106,12 @@ fn ask_file(path: &Path, request: &Value) -> Result<Value> {
     serde_json::from_slice(&answer).with_context(shown)
 }
 
+/// Whether a request can be written below a mount point. Any other error is for the one who does.
+fn takes_requests(root: &Path) -> bool {
+    let opened = OpenOptions::new().read(true).write(true).open(root.join(QUERY_FILE));
+    !opened.is_err_and(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
+}
+
 /// The mount that a path is in, if it is in one of ours.
 fn mounted(path: &Path) -> Result<Option<Target>> {
     let absolute = match std::fs::canonicalize(path) {
@@ -113,7 +120,7 @@ fn mounted(path: &Path) -> Result<Option<Target>> {
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
     let by_file = absolute.ancestors().find(|above| above.join(QUERY_FILE).exists());
-    let source = if let Some(root) = by_file {
+    let source = if let Some(root) = by_file.filter(|root| takes_requests(root)) {
         Source::Mount(root.to_owned())
     } else if let Some((mount, pool)) = kernel_mount::around(&absolute)? {
         let server = served::of_pool(&pool)?;

@@ -149,7 +149,9 @@ static u32 vexfs_call_seal(struct vexfs_call *call, int slot)
 
 	call->session = call->opcode == VEXFS_HELLO ?
 		0 : READ_ONCE(call->mount->session);
+	call->slot = slot;
 	call->seq = atomic64_inc_return(&call->mount->seq);
+	WRITE_ONCE(call->mount->slots[slot].seq, call->seq);
 	request->magic = to32(VEXFS_REQUEST_MAGIC);
 	request->session = to64(call->session);
 	request->seq = to64(call->seq);
@@ -267,6 +269,12 @@ static enum vexfs_outcome vexfs_call_attempt(struct vexfs_call *call, int slot,
 	call->exchange = x;
 
 	err = vexfs_exchange_wait(x, patience, call->killable);
+	/* What takes long is not the server's silence. */
+	while (err == -ETIME && call->patient) {
+		err = vexfs_ask_alive(m, true);
+		if (!err)
+			err = vexfs_exchange_wait(x, patience, call->killable);
+	}
 	switch (err) {
 	case 0:
 		return vexfs_call_read(call, slot, status);

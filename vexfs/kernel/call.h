@@ -24,6 +24,7 @@ struct vexfs_call {
 	bool killable;		/* only asks: a fatal signal may end it */
 	bool single;		/* of the health layer: slot 0, one attempt */
 	bool apart;		/* does not come after what was posted */
+	bool patient;		/* is waited for as long as the server lives */
 	u32 length;		/* bytes of payload */
 	u32 room;		/* for payload */
 	u32 capacity;		/* of the reply, header included */
@@ -37,7 +38,8 @@ struct vexfs_call {
 	struct vexfs_buffer *request;
 	struct vexfs_exchange *exchange;
 	u64 session;
-	u64 seq;
+	int slot;
+	u64 seq;		/* 0: it was not sent */
 	u64 after;		/* position in the log */
 };
 

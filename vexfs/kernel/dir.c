@@ -72,7 +72,9 @@ static int vexfs_dir_iterate(struct file *file, struct dir_context *ctx)
 			vexfs_list_drop(list);
 			return err;
 		}
-		if (!dir_emit(ctx, entry.name, entry.length, entry.ino,
+		/* One of the pool that is not reachable by it. */
+		if (!vexfs_query_is_name(inode, entry.name, entry.length) &&
+		    !dir_emit(ctx, entry.name, entry.length, entry.ino,
 			      entry.kind))
 			return 0;
 		vexfs_list_pass(list, &entry);

@@ -48,10 +48,13 @@ static bool vexfs_status_ok(u16 opcode, int status)
 	case -EIO:
 	case -ENOMEM:
 		return true;
+	case -ESTALE:
+		if (opcode == VEXFS_QUERY)
+			return true;
+		fallthrough;
 	case -ENOENT:
 	case -ENOTDIR:
 	case -ENAMETOOLONG:
-	case -ESTALE:
 		return opcode == VEXFS_LOOKUP || opcode == VEXFS_GETATTR ||
 		       opcode == VEXFS_READDIR || opcode == VEXFS_PARENT ||
 		       opcode == VEXFS_APPLY || opcode == VEXFS_GETXATTR ||

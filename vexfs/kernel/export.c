@@ -27,6 +27,8 @@ static int vexfs_encode_fh(struct inode *inode, u32 *fh, int *max_len,
 	struct vexfs_handle *handle = (struct vexfs_handle *)fh;
 	int words = parent ? 2 * HANDLE_WORDS : HANDLE_WORDS;
 
+	if (vexfs_query_is_ours(inode))
+		return FILEID_INVALID;
 	if (*max_len < words) {
 		*max_len = words;
 		return FILEID_INVALID;

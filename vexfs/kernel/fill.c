@@ -67,6 +67,9 @@ static bool vexfs_fill_name(struct dentry *dir, const struct vexfs_entry *entry,
 	bool known = false;
 	COMPAT_D_WAIT(wait);
 
+	/* What the server has by that name is not looked up. */
+	if (vexfs_query_is_name(d_inode(dir), entry->name, entry->length))
+		return true;
 	name.hash = full_name_hash(dir, name.name, name.len);
 	dentry = d_lookup(dir, &name);
 	if (!dentry && !entry->attr_err) {

@@ -78,6 +78,7 @@ struct vexfs_mount *vexfs_mount_new(struct super_block *sb,
 	INIT_WORK(&m->free_work, vexfs_mount_free_work);
 	spin_lock_init(&m->lock);
 	init_waitqueue_head(&m->slot_wait);
+	init_waitqueue_head(&m->lane_wait);
 	INIT_LIST_HEAD(&m->pending);
 	mutex_init(&m->grant_lock);
 	spin_lock_init(&m->grant_spin);

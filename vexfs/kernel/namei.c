@@ -55,6 +55,8 @@ static struct dentry *vexfs_lookup(struct inode *dir, struct dentry *dentry,
 
 	if (dentry->d_name.len > VEXFS_NAME_BYTES)
 		return ERR_PTR(-ENAMETOOLONG);
+	if (vexfs_query_is_name(dir, dentry->d_name.name, dentry->d_name.len))
+		return vexfs_query_find_dir(dentry);
 	if (!complete)
 		inode = vexfs_find(dir, &dentry->d_name, &stamp);
 	if (IS_ERR(inode))
@@ -79,6 +81,9 @@ static int COMPAT_D_REVALIDATE(vexfs_d_revalidate, dentry, flags)
 
 	if (likely(dentry->d_time == READ_ONCE(m->trust)) || IS_ROOT(dentry))
 		return 1;
+	inode = d_inode_rcu(dentry);
+	if (inode && vexfs_query_is_ours(inode))
+		return 1;
 	/* With nobody to ask, what is known is used. */
 	if (!vexfs_healthy(m))
 		return 1;
@@ -99,7 +104,8 @@ static int COMPAT_D_REVALIDATE(vexfs_d_revalidate, dentry, flags)
 
 static void vexfs_d_prune(struct dentry *dentry)
 {
-	if (IS_ROOT(dentry) || d_unhashed(dentry) || d_is_negative(dentry))
+	if (IS_ROOT(dentry) || d_unhashed(dentry) || d_is_negative(dentry) ||
+	    vexfs_query_is_ours(d_inode(dentry)))
 		return;
 	/* The parent is kept by its child. */
 	vexfs_dir_doubt(d_inode(dentry->d_parent));
@@ -186,6 +192,8 @@ static int vexfs_link(struct dentry *old, struct inode *dir,
 	struct vexfs_change *change;
 	int err;
 
+	if (vexfs_query_is_ours(inode))
+		return -EPERM;
 	if (name->len > VEXFS_NAME_BYTES)
 		return -ENAMETOOLONG;
 	change = vexfs_change_new(m, 64 + name->len);
@@ -224,6 +232,8 @@ static int vexfs_remove(struct inode *dir, struct dentry *dentry,
 	struct vexfs_change *change;
 	int err;
 
+	if (vexfs_query_is_ours(naming.inode))
+		return -EPERM;
 	change = vexfs_change_new(m, 64 + dentry->d_name.len);
 	if (IS_ERR(change))
 		return PTR_ERR(change);

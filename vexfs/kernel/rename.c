@@ -58,6 +58,9 @@ int vexfs_rename(struct mnt_idmap *idmap, struct inode *old_dir,
 
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
+	if (vexfs_query_is_ours(renaming.inode) ||
+	    (target && vexfs_query_is_ours(target)))
+		return -EPERM;
 	if (op.new_name->len > VEXFS_NAME_BYTES)
 		return -ENAMETOOLONG;
 	if (flags & RENAME_NOREPLACE)

@@ -5,7 +5,7 @@
  *
  * Layers, each using only those below it:
  *
- *	super inode namei dir file mapping writeback range xattr acl export	VFS
+ *	super inode namei dir file query mapping writeback range xattr acl export	VFS
  *	change		operations: posted, or applied by the server
  *	post		operations that the server carries out later
  *	session grant	HELLO, RESUME, GOODBYE; numbers of new inodes
@@ -84,6 +84,15 @@ struct vexfs_options {
 /* One call slot. Guarded by vexfs_mount.lock. */
 struct vexfs_slot {
 	unsigned int uses;	/* its caller, and its exchanges in flight */
+	u64 seq;		/* of its newest call; by its caller */
+};
+
+/* A lane of requests about vectors: see query_ask.c. Guarded by vexfs_mount.lock. */
+struct vexfs_lane {
+	bool used;
+	unsigned int slot;	/* where a call was left under way, ... */
+	u64 left;		/* ... and its number; 0: there is none */
+	u64 number;		/* requests so far; of who uses the lane */
 };
 
 /* Operations on their way to the log window. */
@@ -156,6 +165,9 @@ struct vexfs_mount {
 	struct vexfs_slot *slots;
 	wait_queue_head_t slot_wait;	/* a slot is free, or health changed */
 	struct list_head pending;	/* exchanges somebody waits for */
+	struct vexfs_lane lanes[VEXFS_QUERY_LANES];
+	wait_queue_head_t lane_wait;	/* a lane is free */
+	atomic64_t query_bytes;		/* of requests and answers about vectors */
 
 	atomic_t health;		/* enum vexfs_health */
 	unsigned int trust;		/* caches older than this ask again */
@@ -410,6 +422,16 @@ int vexfs_make(struct mnt_idmap *idmap, struct inode *dir,
 	       const char *target);
 int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir,
 		  struct file *file, umode_t mode);
+
+/* query.c */
+
+/* Whether an inode is one of those that the server knows nothing of. */
+bool vexfs_query_is_ours(const struct inode *inode);
+/* Whether a name in a directory of the pool stands for ours. */
+bool vexfs_query_is_name(const struct inode *dir, const char *name,
+			 unsigned int length);
+/* Looks that name up. */
+struct dentry *vexfs_query_find_dir(struct dentry *dentry);
 
 /* dir.c */
 extern const struct file_operations vexfs_dir_operations;

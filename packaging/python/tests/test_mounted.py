@@ -25,7 +25,11 @@ class Mounted(unittest.TestCase):
     def file(self, name: str) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        with path.open("w") as file:
+            file.write(name)
+            # A search knows sizes that the server has.
+            file.flush()
+            os.fsync(file.fileno())
         self.addCleanup(path.unlink)
         return path
 

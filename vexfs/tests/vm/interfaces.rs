@@ -115,10 +115,10 @@ fn handles_name_files_across_renames_caches_and_mounts_until_they_are_gone() -> 
 }
 
 /// A process in a user namespace in which owners 0 to 999 are 100000 to 100999 outside.
-struct Namespace(Child);
+pub(crate) struct Namespace(Child);
 
 impl Namespace {
-    fn new() -> Result<(Self, File)> {
+    pub(crate) fn new() -> Result<(Self, File)> {
         let own = fs::read_link("/proc/self/ns/user")?;
         let child = Command::new("unshare").args(["--user", "sleep", "100"]).spawn()?;
         let held = Self(child);

@@ -8,6 +8,7 @@ mod listed;
 mod mounted;
 mod pool;
 mod posted;
+mod query;
 mod served;
 mod storms;
 mod syscalls;

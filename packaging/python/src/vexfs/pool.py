@@ -43,7 +43,7 @@ class Pool:
         except FileNotFoundError:
             raise QueryError(
                 errno.EOPNOTSUPP,
-                f"{self.root} has no {QUERY}: mount the pool there through FUSE (mount -o fuse), without 'writeback'",
+                f"{self.root} has no {QUERY}: mount a pool there; through FUSE, without 'writeback'",
             ) from None
         try:
             rest = memoryview(data)
