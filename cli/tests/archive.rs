@@ -397,7 +397,7 @@ fn vectors_that_do_not_fit_are_told() {
     }
     // Made elsewhere, as attributes.
     ok(here, &["mkfs", "third", "--size", "64MiB"]);
-    fs::write(here.join("lines"), line(1).replace("}", ", \"whole\": true}")).unwrap();
+    fs::write(here.join("lines"), line(1).replace('}', ", \"whole\": true}")).unwrap();
     ok(here, &["embed", "pool", "--space", "s", "--jsonl", "lines"]);
     ok(here, &["export", "--portable", "pool", "a.tar"]);
     let told = fails(here, &["import", "a.tar", "third"]);

@@ -90,14 +90,12 @@ fn close<'a>(block: &mut Vec<(usize, &'a str)>, steps: &mut Vec<Step>, others: &
 
 /// One script for all steps, so that variables and directories outlive a step; [`judge`] reads what it prints.
 pub fn script(steps: &[Step]) -> String {
-    let mut script = String::from("exec 2>&1 </dev/null\n");
-    for (number, step) in steps.iter().enumerate() {
-        script += &format!(
-            "printf '\\001%s\\n' {number}\n{}\nprintf '\\002%s\\n' $?\n",
-            step.command
-        );
-    }
-    script
+    let step = |(number, step): (usize, &Step)| {
+        let command = &step.command;
+        format!("printf '\\001%s\\n' {number}\n{command}\nprintf '\\002%s\\n' $?\n")
+    };
+    let steps: String = steps.iter().enumerate().map(step).collect();
+    format!("exec 2>&1 </dev/null\n{steps}")
 }
 
 /// What is not as the document says, in a paragraph for each step.
