@@ -326,6 +326,7 @@ fn a_request_outlives_its_server_and_waits_for_none_that_does_not_answer() -> Re
     put.write_all(tail.as_bytes())?;
     server.replace()?;
     ensure!(answer(&mut put)?["vectors"] == 1);
+    drop(put);
     server.replace()?;
     ensure!(paths(&done(&search([1.0, 2.0]))?)? == ["/file"]);
 
