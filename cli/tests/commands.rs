@@ -34,9 +34,7 @@ fn prepare(here: &Path) {
     }
     ok(here, &["export", "pool.img:/photos", "photos.tar"]);
     ok(here, &["export", "pool.img", "backup.tar"]);
-    if has("zstd") {
-        shell(here, "zstd -q photos.tar -o photos.tar.zst");
-    }
+    shell(here, "gzip --keep photos.tar");
 }
 
 /// The lines under "Examples:" of every help text.
@@ -97,9 +95,6 @@ fn the_examples_of_every_help_text_do_what_they_show() {
         }
         if line.contains("volume resize") || line.contains("volume rm") {
             ok(here, &["volume", "create", "pool.img", "disk", "--size", "20GiB"]);
-        }
-        if line.contains("zstd") && !has("zstd") {
-            continue;
         }
         let output = shell_output(here, &line);
         assert!(

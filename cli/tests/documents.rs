@@ -15,7 +15,7 @@ use lab::transcript::{Prompt, judge, script, steps};
 use tempfile::TempDir;
 
 /// Programs whose calls are examples, which have a prompt, and no mere text.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 12] = [
     "vexfs-ublk",
     "vexfs-ublkd",
     "mkfs.vexfs",
@@ -28,7 +28,6 @@ const PROGRAMS: [&str; 13] = [
     "insmod",
     "dsmild",
     "dsmilctl",
-    "zstd",
 ];
 
 fn document(name: &str) -> String {

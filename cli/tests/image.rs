@@ -17,6 +17,8 @@ fn a_pool_becomes_an_image_that_check_and_info_know() {
     let here = directory.path();
     ok(here, &["mkfs", "pool", "--size", "64MiB", "--label", "of the pool"]);
     pool_tree::fill(&here.join("pool"), 3, 150);
+    // Files have more vectors in it than an attribute holds.
+    ok(here, &["space", "drop", "pool", "wide"]);
     let told = ok(here, &["--json", "export", "--image", "pool", "one.sealed"]);
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["bytes"], fs::metadata(here.join("one.sealed")).unwrap().len());
