@@ -99,6 +99,9 @@ pub enum Error {
     /// Too hot for SMI.
     #[error("too hot ({} °C): SMI is blocked until it cools down", .0 / 1000)]
     Hot(i32),
+    /// It may be too hot for SMI: not all sensors can be believed.
+    #[error("a temperature sensor takes no samples that make sense: SMI is blocked until it does")]
+    HeatUnknown,
     /// Suspended.
     #[error("the device is suspended")]
     Suspended,
@@ -159,7 +162,7 @@ impl Error {
             Self::Fault => Errno::EIO,
             Self::FirmwareHung => Errno::EHOSTDOWN,
             Self::Stopped => Errno::ECANCELED,
-            Self::Hot(_) => Errno::EHWPOISON,
+            Self::Hot(_) | Self::HeatUnknown => Errno::EHWPOISON,
             Self::Suspended => Errno::ESHUTDOWN,
             Self::Gone => Errno::ENODEV,
             Self::NotOurs(_) => Errno::ENXIO,
@@ -199,6 +202,7 @@ mod tests {
             (Error::FirmwareHung, Errno::EHOSTDOWN),
             (Error::Stopped, Errno::ECANCELED),
             (Error::Hot(91_000), Errno::EHWPOISON),
+            (Error::HeatUnknown, Errno::EHWPOISON),
             (Error::Suspended, Errno::ESHUTDOWN),
             (Error::Gone, Errno::ENODEV),
             (Error::NotOurs("a printer".into()), Errno::ENXIO),

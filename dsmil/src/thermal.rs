@@ -207,6 +207,14 @@ impl Monitor {
             .max()
     }
 
+    /// What an operation is refused with at a level that blocks it.
+    pub fn refusal(&self) -> Error {
+        match self.hottest() {
+            Some(hottest) if self.thresholds.level(self.level, hottest) >= Level::Critical => Error::Hot(hottest),
+            _ => Error::HeatUnknown,
+        }
+    }
+
     /// All sensors.
     pub fn sensors(&self) -> &[Sensor; SENSORS] {
         &self.sensors

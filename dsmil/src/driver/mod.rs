@@ -158,7 +158,7 @@ impl Driver {
             return Err(Error::Suspended);
         }
         if state.thermal.level() >= Level::Critical {
-            return Err(Error::Hot(state.thermal.hottest().unwrap_or(i32::MAX)));
+            return Err(state.thermal.refusal());
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Driver {
         };
         state.engine.set_pace(pace);
         if level >= Level::Critical {
-            state.engine.fail_all(&Error::Hot(temperature));
+            state.engine.fail_all(&state.thermal.refusal());
         }
         (level == Level::Emergency).then_some(temperature)
     }
