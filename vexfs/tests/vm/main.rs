@@ -23,7 +23,7 @@ fn the_module_reports_its_version_and_state() -> anyhow::Result<()> {
     lifecycle::check_loaded("vexfs", VERSION)
 }
 
-#[lab_guest::test]
+#[lab_guest::test(timeout = 180)]
 fn the_module_survives_100_cycles_of_load_and_unload() -> anyhow::Result<()> {
     lifecycle::cycle("vexfs", VERSION, 100)
 }
