@@ -79,7 +79,7 @@ fn a_listed_directory_is_known() -> Result<()> {
 }
 
 /// Names come and go while others list the directory, look names up and drop the caches.
-#[lab_guest::test(modules = ["vexfs"], timeout = 300, memory = 2048)]
+#[lab_guest::test(modules = ["vexfs"], timeout = 600, memory = 2048)]
 fn what_is_listed_is_true_while_names_come_and_go() -> Result<()> {
     let (server, mount) = a_mount_of_many_files()?;
     let stop = AtomicBool::new(false);
