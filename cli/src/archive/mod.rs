@@ -15,8 +15,9 @@
 //! | creation time, flags, promised space, sockets | `VEXFS.born`, `VEXFS.flags`, `VEXFS.promised`, `VEXFS.type` |
 //! | vectors in a space | `VEXFS.space.NAME`: what it is, `VEXFS.vectors.NAME`: see [`embeddings`] |
 //!
-//! A socket is an empty regular file with `VEXFS.type=socket`. The first directory of a whole pool tells of all its spaces, also
-//! of those without vectors. Portable archives have vectors as the attribute that a mount shows. Other programs ignore the `VEXFS` records.
+//! A socket is an empty regular file with `VEXFS.type=socket`. The first directory of a whole pool tells of all its spaces,
+//! also of those without vectors. Portable archives have vectors as the attribute that a mount shows. Other programs ignore
+//! the `VEXFS` records.
 //! Reading also knows GNU tar's older sparse forms, its long names, and names of users in access lists.
 //!
 //! **Bounds.** Contents pass through in pieces. Records of one member have at most [`MAX_RECORDS`] bytes, a name

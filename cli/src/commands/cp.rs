@@ -245,7 +245,7 @@ impl Copy {
         if !self.accepts(from.inode.kind(), || to.display().to_string())? {
             return Ok(());
         }
-        let node = pool::node(fs, from)?;
+        let node = pool::node(fs, from, self.all)?;
         if let Some(file) = host::Writer::place(&to, &node)? {
             for range in pool::stored(fs, from.ino, node.size)? {
                 pool::read(fs, from.ino, &range, |at, bytes| {
@@ -306,7 +306,7 @@ impl Copy {
         if !self.accepts(from.inode.kind(), || String::from_utf8_lossy(&next.name).into_owned())? {
             return Ok(());
         }
-        let node: Node = pool::node(fs, from)?;
+        let node: Node = pool::node(fs, from, self.all)?;
         let ino = writer.place(next.parent, &next.name, &node)?;
         if several {
             links.insert(from.ino, ino);

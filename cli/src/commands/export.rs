@@ -223,7 +223,7 @@ impl Export<'_> {
         first_names: &mut HashMap<Ino, Vec<u8>>,
     ) -> Result<()> {
         let found = self.fs.attributes(ino)?;
-        let mut node = pool::node(self.fs, &found)?;
+        let mut node = pool::node(self.fs, &found, true)?;
         let shown = String::from_utf8_lossy(name);
         if node.kind == Kind::Socket && self.portable {
             self.skipped.add(format!("the socket {shown}"));

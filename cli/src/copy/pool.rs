@@ -23,8 +23,8 @@ use crate::place;
 /// Flags that forbid changes.
 const PROTECTION: u32 = FileFlags::IMMUTABLE.0 | FileFlags::APPEND.0;
 
-/// Everything about a file of a pool.
-pub(crate) fn node(fs: &Fs, found: &Attributes) -> Result<Node> {
+/// Everything about a file of a pool; vectors, which may be many, only if `all` is wanted.
+pub(crate) fn node(fs: &Fs, found: &Attributes, all: bool) -> Result<Node> {
     let inode = &found.inode;
     let kind = inode.kind();
     let mut attributes = Vec::new();
@@ -57,7 +57,11 @@ pub(crate) fn node(fs: &Fs, found: &Attributes) -> Result<Node> {
         born: Some(inode.born),
         flags: Some(inode.flags),
         attributes,
-        embeddings: Embeddings::of(fs, found.ino)?,
+        embeddings: if all {
+            Embeddings::of(fs, found.ino)?
+        } else {
+            Vec::new()
+        },
         promised,
     })
 }

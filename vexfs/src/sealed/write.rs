@@ -56,7 +56,7 @@ pub struct Written {
     pub bytes: u64,
     /// Made from all of its contents.
     pub uuid: [u8; 16],
-    /// Files whose vectors in a space are longer than an attribute can be, and are not in the image.
+    /// Files of which vectors are longer than an attribute can be, and are not in the image.
     pub left_out: u64,
 }
 
@@ -384,10 +384,11 @@ impl<'a> Writer<'a> {
             .fit(found.ino, "bits in its device number", u32::try_from(number))?
             .into();
         let mut set = Vec::new();
+        let mut too_long = false;
         for name in self.pool(found.ino, self.fs.list_xattrs(found.ino))? {
             let value = match self.fs.get_xattr(found.ino, &name) {
                 Err(Error::Posix(Errno::AttributeTooLarge)) => {
-                    self.left_out += 1;
+                    too_long = true;
                     continue;
                 }
                 other => self.pool(found.ino, other)?,
@@ -405,6 +406,7 @@ impl<'a> Writer<'a> {
             set.extend_from_slice(&name);
             set.extend_from_slice(&value);
         }
+        self.left_out += u64::from(too_long);
         if !set.is_empty() {
             record.xattrs_bytes = self.fit(found.ino, "attributes", u32::try_from(set.len()))?.into();
             let place = match self.sets.get(&set) {
