@@ -32,8 +32,9 @@ fn kills(cycles: usize, bound: Duration) -> Result<()> {
     let (mut stalls, mut starts, mut answered) = (Vec::new(), Vec::new(), 0);
     for chunk in 0..cycles.div_ceil(CHUNK) {
         let mut moments = Vec::new();
-        let seen = load.work(|| {
+        let seen = load.work(|progress| {
             for cycle in 0..CHUNK {
+                progress.of_each(bound);
                 // Another moment each time, so that all kinds of calls are under way.
                 std::thread::sleep(Duration::from_millis(200 + 83 * (cycle as u64 % 11)));
                 moments.push(Instant::now());
@@ -69,7 +70,7 @@ fn stops(cycles: u32, options: &str, longest: Duration, bound: Duration) -> Resu
     let mut degraded = 0;
     for cycle in 0..cycles {
         let pause = longest * (cycle * 7 % cycles + 1) / cycles;
-        let seen = load.work(|| {
+        let seen = load.work(|_| {
             std::thread::sleep(Duration::from_millis(700));
             server.signal("-STOP")?;
             std::thread::sleep(pause);

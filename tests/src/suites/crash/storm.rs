@@ -3,7 +3,7 @@
 //! Writers on a mount that stays while its server is hurt: what they see of that, and whether their books are right.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,36 @@ use super::workload::Writer;
 
 /// Shorter calls are not remembered.
 const SLOW: Duration = Duration::from_millis(100);
+/// How often progress is looked at.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Writers, each with a directory and a book of its own.
 #[derive(Debug)]
 pub struct Load {
     writers: Vec<Writer>,
+}
+
+/// How far writers are that are working.
+#[derive(Debug)]
+pub struct Progress {
+    over: AtomicBool,
+    /// Calls of each that were answered.
+    answered: Vec<AtomicU64>,
+}
+
+impl Progress {
+    /// Waits until each writer was answered once more, or until `limit` is over.
+    ///
+    /// A server that lives shorter than a call takes never answers it: who kills servers one after the other has to leave
+    /// each the time that calls take on this machine.
+    pub fn of_each(&self, limit: Duration) {
+        let begin = Instant::now();
+        let now = || self.answered.iter().map(|calls| calls.load(Ordering::SeqCst));
+        let before: Vec<_> = now().collect();
+        while begin.elapsed() < limit && now().zip(&before).any(|(now, before)| now == *before) {
+            thread::sleep(POLL);
+        }
+    }
 }
 
 /// What the writers saw for a while.
@@ -68,16 +93,20 @@ impl Load {
     }
 
     /// Works for as long as `hurt` takes.
-    pub fn work(&mut self, hurt: impl FnOnce() -> Result<()>) -> Result<Seen> {
-        let over = AtomicBool::new(false);
+    pub fn work(&mut self, hurt: impl FnOnce(&Progress) -> Result<()>) -> Result<Seen> {
+        let progress = Progress {
+            over: AtomicBool::new(false),
+            answered: self.writers.iter().map(|_| AtomicU64::new(0)).collect(),
+        };
         thread::scope(|scope| {
             let working: Vec<_> = self
                 .writers
                 .iter_mut()
-                .map(|writer| scope.spawn(|| work(writer, &over)))
+                .zip(&progress.answered)
+                .map(|(writer, answered)| scope.spawn(|| work(writer, answered, &progress.over)))
                 .collect();
-            let hurt = hurt();
-            over.store(true, Ordering::SeqCst);
+            let hurt = hurt(&progress);
+            progress.over.store(true, Ordering::SeqCst);
             let mut seen = Seen::default();
             for writer in working {
                 match writer.join() {
@@ -98,7 +127,7 @@ impl Load {
     }
 }
 
-fn work(writer: &mut Writer, over: &AtomicBool) -> Seen {
+fn work(writer: &mut Writer, answered: &AtomicU64, over: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let before = writer.answered;
     while !over.load(Ordering::SeqCst) {
@@ -112,6 +141,7 @@ fn work(writer: &mut Writer, over: &AtomicBool) -> Seen {
             seen.failed.push(format!("{:?}: {error}", writer.pending));
             break;
         }
+        answered.fetch_add(1, Ordering::SeqCst);
     }
     writer.close();
     seen.answered = writer.answered - before;
