@@ -26,6 +26,7 @@
 
 mod admin;
 pub mod apply;
+mod arrival;
 mod changes;
 mod checkpoint;
 mod client;

@@ -18,13 +18,13 @@
 //! So opening takes as long as the journal is, however many files there are. A pool that is opened read-only is not
 //! written to: the journal is applied in memory.
 
-use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use crate::disk::Disk;
 use crate::error::{Damage, Result};
 use crate::journal::{self, Journal, Log};
 use crate::meta::base::{Base, Settings};
@@ -34,9 +34,10 @@ use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
 use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
 
+use super::arrival::Cached;
 use super::engine::{Core, Fs, Limits, Mode};
 use super::record::{FileFlags, GroupKey, Inode, Kind, Marks, SessionKey, SharedKey, Timestamp, Totals, TotalsKey};
-use super::replay::{self, Cached};
+use super::replay::{self, Replay};
 use super::state::{CacheLimits, State, Tables};
 use super::trim::Freed;
 
@@ -117,13 +118,8 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
     let mut state = load(base, &superblock, options.caches)?;
     let log = replay::log_of(&superblock);
     let cached = Cached::of(pool.same_boot(), read_only);
-    let context = replay::Context {
-        disk: &*disk,
-        pool_blocks: superblock.total_blocks,
-        cached,
-        operations: Cell::new(0),
-    };
-    let (found, recovery) = replay_log(&mut state, &context, &log)?;
+    let replay = Replay::new(&*disk, superblock.total_blocks, cached);
+    let (found, recovery) = replay_log(&mut state, replay, &*disk, &log)?;
     finish_space(&mut state, &superblock)?;
     tracing::info!(
         transactions = found.transactions,
@@ -195,10 +191,15 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
 }
 
 /// Applies the journal to what the tables tell; also says what that took.
-fn replay_log(state: &mut State, context: &replay::Context<'_>, log: &Log) -> Result<(journal::Recovery, Recovery)> {
+fn replay_log(
+    state: &mut State,
+    mut replay: Replay<'_>,
+    disk: &dyn Disk,
+    log: &Log,
+) -> Result<(journal::Recovery, Recovery)> {
     let begin = Instant::now();
     state.replaying = true;
-    let found = journal::recover(context.disk, log, |found| replay::replay_one(state, context, &found))?;
+    let found = journal::recover(disk, log, |found| replay.one(state, &found))?;
     state.replaying = false;
     if found.applied < found.durable {
         return Err(Damage::new(
@@ -209,10 +210,12 @@ fn replay_log(state: &mut State, context: &replay::Context<'_>, log: &Log) -> Re
             ),
         ));
     }
+    let operations = replay.operations;
+    replay.finish()?;
     let recovery = Recovery {
         replay_time: begin.elapsed(),
         transactions: found.transactions,
-        operations: context.operations.get(),
+        operations,
         bytes: found.end.position - log.tail.position,
         ..Recovery::default()
     };

@@ -6,11 +6,8 @@
 //! [`replay`] takes wrong or missing records of the accounts as they are, stops at the first transaction that cannot be
 //! applied, and gives everything that changed as encoded records. It writes nothing.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use crate::checksum::Crc;
-use crate::data::CHUNK_BLOCKS;
 use crate::disk::Disk;
 use crate::error::{Damage, Error, Result};
 use crate::journal::{self, Found, Log, Verdict};
@@ -19,10 +16,11 @@ use crate::meta::{Key, Record, Table, encode_key, encoded};
 use crate::pool::{Superblock, Tail};
 use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
-use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
+use crate::units::{Block, Ino, Seq};
 
 use super::apply::apply;
-use super::op::{Op, decode_transaction};
+use super::arrival::{Arrivals, Cached};
+use super::op::decode_transaction;
 use super::record::{
     AttributeKey, BitmapRow, EntryKey, GroupKey, InodeKey, OrphanKey, PlaceKey, RowKey, SessionKey, SharedKey,
     Timestamp, Totals, TotalsKey,
@@ -59,36 +57,36 @@ pub(super) const fn log_of(superblock: &Superblock) -> Log {
     }
 }
 
-/// What became of the system's cache since the pool was last written to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cached {
-    /// The machine was started anew: the disk is all there is.
-    Lost,
-    /// Everything written is there.
-    Kept,
-    /// The same, and is to be written again: whether it reached the disk is not known.
-    WriteAgain,
-}
-
-/// What decides whether the data of a transaction arrived.
-pub(super) struct Context<'a> {
-    pub(super) disk: &'a dyn Disk,
-    pub(super) pool_blocks: u64,
-    pub(super) cached: Cached,
+/// Applies the log, transaction by transaction, as long as their data is there.
+pub(super) struct Replay<'a> {
+    arrivals: Arrivals<'a>,
     /// Operations applied so far.
-    pub(super) operations: Cell<u64>,
+    pub(super) operations: u64,
 }
 
-/// Applies one transaction of the log, if its data is there.
-pub(super) fn replay_one(state: &mut State, context: &Context<'_>, found: &Found<'_>) -> Result<Verdict> {
-    let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
-    if !found.durable && !data_arrived(context.disk, &operations, context.pool_blocks, context.cached)? {
-        return Ok(Verdict::Ends);
+impl<'a> Replay<'a> {
+    pub(super) const fn new(disk: &'a dyn Disk, pool_blocks: u64, cached: Cached) -> Self {
+        Self {
+            arrivals: Arrivals::new(disk, pool_blocks, cached),
+            operations: 0,
+        }
     }
-    apply(state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
-    let applied = context.operations.get() + operations.len() as u64;
-    context.operations.set(applied);
-    Ok(Verdict::Applied)
+
+    /// Applies one transaction, if its data is there.
+    pub(super) fn one(&mut self, state: &mut State, found: &Found<'_>) -> Result<Verdict> {
+        let operations = decode_transaction(found.bytes).map_err(|error| Error::undecodable(found.seq, error))?;
+        if !found.durable && !self.arrivals.have(&operations)? {
+            return Ok(Verdict::Ends);
+        }
+        apply(state, &operations, found.seq).map_err(|error| contradiction(found.seq, &error))?;
+        self.operations += operations.len() as u64;
+        Ok(Verdict::Applied)
+    }
+
+    /// All data that is to be written again is.
+    pub(super) fn finish(self) -> Result<()> {
+        self.arrivals.finish()
+    }
 }
 
 /// See the module. The totals are those to begin with; `seed` is what differs from the tables already.
@@ -100,19 +98,14 @@ pub(crate) fn replay(
     totals: Totals,
     seed: &Changes,
 ) -> Result<Replayed> {
-    let context = Context {
-        disk,
-        pool_blocks: superblock.total_blocks,
-        cached: Cached::of(same_boot, true),
-        operations: Cell::new(0),
-    };
+    let mut replay = Replay::new(disk, superblock.total_blocks, Cached::of(same_boot, true));
     let mut state = load(base, superblock, totals, seed)?;
     let log = Log {
         tolerant: true,
         ..log_of(superblock)
     };
     let mut stopped = None;
-    let found = journal::recover(disk, &log, |found| match replay_one(&mut state, &context, &found) {
+    let found = journal::recover(disk, &log, |found| match replay.one(&mut state, &found) {
         Ok(verdict) => Ok(verdict),
         Err(error) => {
             stopped = Some((found.seq, error));
@@ -255,96 +248,4 @@ fn contradiction(seq: Seq, error: &Error) -> Error {
             crate::error::IoFailure::new(format_args!("{seq}: {}", failure.what), failure.source.kind().into())
         }
     }
-}
-
-impl Cached {
-    pub(super) const fn of(same_boot: bool, read_only: bool) -> Self {
-        match (same_boot, read_only) {
-            (false, _) => Self::Lost,
-            (true, true) => Self::Kept,
-            (true, false) => Self::WriteAgain,
-        }
-    }
-}
-
-/// Whether the blocks that operations name hold what was written. Without checksums nobody can tell, but if the machine was
-/// not started since, nothing was lost. What contradicts itself counts as arrived: applying it says in what way. Here it
-/// must not decide how much is read.
-fn data_arrived(disk: &dyn Disk, operations: &[Op<'_>], pool_blocks: u64, cached: Cached) -> Result<bool> {
-    let named: u64 = operations.iter().map(Op::written_blocks).sum();
-    if named > pool_blocks {
-        return Ok(true);
-    }
-    for operation in operations {
-        let arrived = match operation {
-            Op::Write { runs, checksums, .. } | Op::Store { runs, checksums, .. } if checksums.is_empty() => {
-                cached != Cached::Lost && blocks_match(disk, runs, pool_blocks, cached, |_| true)?
-            }
-            Op::Write { runs, checksums, .. } | Op::Store { runs, checksums, .. }
-                if blocks_of(runs) == checksums.len() as u64 =>
-            {
-                let mut checksums = checksums.iter();
-                blocks_match(disk, runs, pool_blocks, cached, |block| {
-                    checksums.next().is_some_and(|crc| Crc::of(block) == *crc)
-                })?
-            }
-            Op::WritePacked {
-                runs, bytes, checksum, ..
-            }
-            | Op::StorePacked {
-                runs, bytes, checksum, ..
-            } if blocks_of(runs) < CHUNK_BLOCKS => {
-                let mut packed = Vec::new();
-                let read = blocks_match(disk, runs, pool_blocks, cached, |block| {
-                    packed.extend_from_slice(block);
-                    true
-                })?;
-                read && packed
-                    .get(..*bytes as usize)
-                    .is_some_and(|packed| Crc::of(packed) == *checksum)
-            }
-            _ => true,
-        };
-        if !arrived {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn blocks_of(runs: &[Run]) -> u64 {
-    runs.iter().map(|run| u64::from(run.count)).sum()
-}
-
-/// Reads blocks and asks about each; false if one does not match or cannot be read.
-fn blocks_match(
-    disk: &dyn Disk,
-    runs: &[Run],
-    pool_blocks: u64,
-    cached: Cached,
-    mut matches: impl FnMut(&[u8]) -> bool,
-) -> Result<bool> {
-    const PIECE: u32 = 256;
-    for run in runs {
-        if !run.fits(pool_blocks) {
-            return Err(Damage::new(run, "beyond the pool"));
-        }
-        let mut at = run.start;
-        while at < run.end() {
-            let count = PIECE.min(u32::try_from(run.end().0 - at.0).unwrap_or(PIECE));
-            let mut bytes = vec![0; count as usize * BLOCK_SIZE];
-            if disk.read(at.byte_at(), &mut bytes).is_err() {
-                // What cannot be read did not arrive; if it was promised, the caller says so.
-                return Ok(false);
-            }
-            if !bytes.chunks_exact(BLOCK_SIZE).all(&mut matches) {
-                return Ok(false);
-            }
-            if cached == Cached::WriteAgain {
-                disk.write(at.byte_at(), &bytes)?;
-            }
-            at = at.plus(u64::from(count));
-        }
-    }
-    Ok(true)
 }
