@@ -63,6 +63,18 @@ u64 vexfs_credits_free(struct vexfs_mount *m)
 	return max_t(s64, left, 0);
 }
 
+u64 vexfs_credits_held(struct vexfs_mount *m)
+{
+	struct vexfs_credits *c = &m->credits;
+	unsigned long irq;
+	s64 held;
+
+	spin_lock_irqsave(&c->lock, irq);
+	held = c->held;
+	spin_unlock_irqrestore(&c->lock, irq);
+	return max_t(s64, held, 0);
+}
+
 /* Takes at most so many. May be 0. */
 static u64 vexfs_credits_try(struct vexfs_credits *c, u64 count)
 {

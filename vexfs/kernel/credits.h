@@ -25,6 +25,8 @@ void vexfs_credits_note(struct vexfs_mount *m, u64 granted);
 void vexfs_credits_tell(struct vexfs_mount *m, u64 *granted, u64 *spent);
 /* Blocks of the pool that are kept for us and not needed now. */
 u64 vexfs_credits_free(struct vexfs_mount *m);
+/* Blocks that are dirty, or under way to the server. */
+u64 vexfs_credits_held(struct vexfs_mount *m);
 
 /*
  * Before blocks become dirty: how many of them, from @first on, have credits

@@ -12,6 +12,7 @@
 #include <linux/writeback.h>
 
 #include "call.h"
+#include "credits.h"
 
 static int vexfs_lock(struct kiocb *iocb, struct inode *inode, bool shared)
 {
@@ -96,11 +97,50 @@ static ssize_t vexfs_write_checks(struct kiocb *iocb, struct iov_iter *from)
 	return err ? err : ret;
 }
 
+/* What is written at once to make room, in pages. */
+#define ROOM_PIECE	4096
+/* Nothing was written for so long, or not enough: the pool is taken for full. */
+#define ROOM_WAIT	(5 * HZ)
+#define ROOM_PATIENCE	(15 * HZ)
+
+/*
+ * The pool seems full. Blocks that are overwritten are free when the new ones
+ * are durable, so what is dirty may need less room than is kept for it: some of
+ * it is written, and the caller tries again as long as this is true. A piece at
+ * a time: to write all of it takes as long as there is memory. @since is when
+ * the caller began, 0 before the first time.
+ */
+static bool vexfs_make_room(struct super_block *sb, unsigned long *since)
+{
+	struct vexfs_mount *m = vexfs_mount(sb);
+	u64 held = vexfs_credits_held(m);
+	bool first = !*since;
+
+	if (first)
+		*since = jiffies ?: 1;
+	else if (time_after(jiffies, *since + ROOM_PATIENCE))
+		return false;
+	/* Not while it is unmounted. */
+	if (held && down_read_trylock(&sb->s_umount)) {
+		writeback_inodes_sb_nr(sb, ROOM_PIECE,
+				       WB_REASON_FS_FREE_SPACE);
+		up_read(&sb->s_umount);
+		wait_event_killable_timeout(m->write_wait,
+					    vexfs_credits_held(m) < held ||
+					    !vexfs_healthy(m), ROOM_WAIT);
+	}
+	if (fatal_signal_pending(current) || vexfs_flush(m))
+		return false;
+	return first || vexfs_credits_held(m) < held;
+}
+
 static ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
 	bool shared = !(iocb->ki_flags & IOCB_APPEND) &&
 		iocb->ki_pos + iov_iter_count(from) <= i_size_read(inode);
+	struct iov_iter whole = *from;
+	unsigned long since = 0;
 	ssize_t ret;
 
 retry:
@@ -123,27 +163,19 @@ retry:
 		inode_unlock_shared(inode);
 	else
 		inode_unlock(inode);
+	if (ret == -ENOSPC && is_sync_kiocb(iocb) &&
+	    !(iocb->ki_flags & IOCB_NOWAIT) &&
+	    vexfs_make_room(inode->i_sb, &since)) {
+		*from = whole;
+		goto retry;
+	}
 	return ret;
-}
-
-/*
- * The pool seems full. Blocks that are overwritten are free when the new ones
- * are durable, so what is dirty may need less room than is kept for it.
- */
-static void vexfs_make_room(struct super_block *sb)
-{
-	/* Not while it is unmounted. */
-	if (!down_read_trylock(&sb->s_umount))
-		return;
-	sync_inodes_sb(sb);
-	up_read(&sb->s_umount);
-	vexfs_flush(vexfs_mount(sb));
 }
 
 static ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
-	bool made_room = false;
+	unsigned long since = 0;
 	ssize_t ret;
 	int err;
 
@@ -160,11 +192,8 @@ retry:
 							 &vexfs_iomap_ops,
 							 &vexfs_write_ops);
 	inode_unlock(inode);
-	if (ret == -ENOSPC && !made_room) {
-		made_room = true;
-		vexfs_make_room(inode->i_sb);
+	if (ret == -ENOSPC && vexfs_make_room(inode->i_sb, &since))
 		goto retry;
-	}
 	return ret;
 }
 

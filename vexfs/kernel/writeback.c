@@ -149,8 +149,8 @@ static void vexfs_write_end_io(struct bio *bio)
 	m->write_progress = jiffies;
 	last = !m->writes;
 	spin_unlock_irqrestore(&m->write_lock, flags);
-	wake_up(&m->write_wait);
 	vexfs_delay_ended(m, DIV_ROUND_UP(ioend->io_size, VEXFS_ABI_BLOCK));
+	wake_up(&m->write_wait);
 
 	if (detached) {
 		atomic64_inc(&m->counters.late);

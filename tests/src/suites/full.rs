@@ -9,16 +9,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::statvfs::statvfs;
 
+use super::aligned::aligned;
 use super::target::Target;
 use super::{Case, Session};
 
@@ -126,7 +127,14 @@ fn comes_back(target: &dyn Target, wanted: u64, kept: u64) -> Result<()> {
 
 /// Writes until there is no space, all writers at once.
 fn fill(root: &Path, random: &mut fastrand::Rng) -> Result<Vec<Book>> {
-    let writers: [Writer; 5] = [large_file, small_files, random_writes, appends_with_fsync, preallocated];
+    let writers: [Writer; 6] = [
+            large_file,
+            small_files,
+            random_writes,
+            appends_with_fsync,
+            preallocated,
+            past_the_cache,
+        ];
     thread::scope(|scope| {
         let working: Vec<_> = writers
             .into_iter()
@@ -292,6 +300,33 @@ fn preallocated(directory: &Path, random: &mut fastrand::Rng, book: &mut Book) -
     finish(file, path, pieces, book)
 }
 
+/// Goes around the page cache, whose dirty pages have the room that is left.
+fn past_the_cache(directory: &Path, random: &mut fastrand::Rng, book: &mut Book) -> Result<()> {
+    let path = directory.join("direct");
+    let Some(file) = create(&path)? else { return Ok(()) };
+    let direct = File::options()
+        .write(true)
+        .custom_flags(OFlag::O_DIRECT.bits())
+        .open(&path)
+        .context("opening for direct I/O")?;
+    let mut pieces: Vec<Piece> = Vec::new();
+    loop {
+        let offset = pieces.iter().map(|piece| piece.length as u64).sum();
+        let (length, seed) = (random.usize(1..33) * BLOCK, random.u64(..));
+        match aligned(&pattern(seed, length), |bytes| direct.write_at(bytes, offset)) {
+            // Of a part that is no whole block the rest could not be written.
+            Ok(length) if length % BLOCK == 0 => pieces.push(Piece { offset, length, seed }),
+            Ok(length) => bail!("a direct write of whole blocks took {length} bytes"),
+            Err(error) if refused(&error) => {
+                if !book.goes_on() {
+                    return finish(file, path, pieces, book);
+                }
+            }
+            Err(error) => return Err(error).context("writing directly"),
+        }
+    }
+}
+
 fn create(path: &Path) -> Result<Option<File>> {
     match File::options().read(true).write(true).create_new(true).open(path) {
         Ok(file) => Ok(Some(file)),
@@ -337,9 +372,18 @@ fn work_without_space(root: &Path, books: &[Book]) -> Result<()> {
             .with_context(|| format!("overwriting block {block} of {}", path.display()))?;
     }
     file.sync_all().context("fsync after overwriting")?;
+    let direct = File::options()
+        .write(true)
+        .custom_flags(OFlag::O_DIRECT.bits())
+        .open(path)?;
+    for block in 0..64 {
+        let bytes = pattern(block + 64, BLOCK);
+        aligned(&bytes, |bytes| direct.write_all_at(bytes, block * BLOCK as u64))
+            .with_context(|| format!("overwriting block {block} of {} directly", path.display()))?;
+    }
     let mut read = vec![0; BLOCK];
     file.read_exact_at(&mut read, 63 * BLOCK as u64)?;
-    ensure!(read == pattern(63, BLOCK), "an overwritten block reads otherwise");
+    ensure!(read == pattern(127, BLOCK), "an overwritten block reads otherwise");
     let renamed = path.with_extension("renamed");
     let name = match fs::rename(path, &renamed) {
         Ok(()) => &renamed,

@@ -23,6 +23,7 @@
 //! The others are what suites are made of: [`tools`] (programs they need), [`tree`] (two trees compared bit by bit),
 //! [`session`] (what a case is given).
 
+pub mod aligned;
 pub mod applications;
 pub mod crash;
 pub mod fio;

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate};
 use nix::unistd::{Whence, lseek};
 
+use super::aligned::aligned;
 use super::session::ROOMY;
 use super::{Case, Session};
 
@@ -233,7 +234,7 @@ impl Pair {
             } => {
                 let bytes = pattern(seed, length);
                 let file = self.open(to, if direct { OFlag::O_DIRECT } else { OFlag::empty() })?;
-                write_whole(&file, &bytes, offset)?;
+                aligned(&bytes, |bytes| file.write_all_at(bytes, offset)).context("writing")?;
                 put(self.bytes(to)?, offset, &bytes);
             }
             Op::Append { length, .. } => {
@@ -385,17 +386,6 @@ fn holes_are_zeros(file: &File, wanted: &[u8]) -> Result<()> {
         ensure!(at > data && at <= end, "seeking for a hole from {data} leads to {at}");
     }
     Ok(())
-}
-
-/// Writes with memory aligned as `O_DIRECT` wants it.
-fn write_whole(file: &File, bytes: &[u8], offset: u64) -> Result<()> {
-    let mut room = vec![0; bytes.len() + 4096];
-    let start = room.as_ptr().align_offset(4096);
-    let aligned = room
-        .get_mut(start..start + bytes.len())
-        .context("memory cannot be aligned")?;
-    aligned.copy_from_slice(bytes);
-    file.write_all_at(aligned, offset).context("writing")
 }
 
 fn put(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {

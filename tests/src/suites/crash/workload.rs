@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, copy_file_range, fallocate, renameat2};
 
+use super::super::aligned::aligned;
 use super::model::{ATTRIBUTE, How, Node, Op, Pending, State, pattern};
 
 const BLOCK: u64 = 4096;
@@ -326,17 +327,7 @@ fn put(path: &Path, offset: u64, bytes: &[u8], how: How) -> io::Result<usize> {
     let mut file = File::options().write(true).custom_flags(flags.bits()).open(path)?;
     match how {
         How::Append => file.write(bytes),
-        How::Direct => {
-            // O_DIRECT wants memory at a multiple of the block size.
-            let block = 4096;
-            let mut room = vec![0; bytes.len() + block];
-            let start = room.as_ptr().align_offset(block);
-            let aligned = room
-                .get_mut(start..start + bytes.len())
-                .ok_or_else(|| io::Error::other("memory cannot be aligned"))?;
-            aligned.copy_from_slice(bytes);
-            file.write_at(aligned, offset)
-        }
+        How::Direct => aligned(bytes, |bytes| file.write_at(bytes, offset)),
         How::Plain | How::Synchronous => file.write_at(bytes, offset),
     }
 }
