@@ -216,6 +216,15 @@ void vexfs_dir_changed(struct inode *dir, s64 time)
 	vi->blocks_stale = true;
 }
 
+/* Of a posted change: an empty directory has lost its name. */
+void vexfs_dir_buried(struct inode *inode, struct inode *parent, s64 time)
+{
+	clear_nlink(inode);
+	inode_set_ctime_to_ts(inode, ns_to_timespec64(time));
+	vexfs_i(inode)->known_ctime = time;
+	drop_nlink(parent);
+}
+
 /* Operations by kind. i_mode, i_rdev and i_size are set. */
 void vexfs_inode_setup(struct inode *inode)
 {

@@ -252,10 +252,29 @@ static int vexfs_unlink(struct inode *dir, struct dentry *dentry)
 	return vexfs_remove(dir, dentry, vexfs_op_unlink, vexfs_unlink_posted);
 }
 
+/*
+ * Under the lock of a directory: whether it is known to have no names. First
+ * what is cached: a name that is dropped from there makes it incomplete before.
+ */
+bool vexfs_dir_empty(struct dentry *dentry)
+{
+	return simple_empty(dentry) && vexfs_dir_complete(d_inode(dentry));
+}
+
+static void vexfs_rmdir_posted(struct vexfs_change *change)
+{
+	struct vexfs_naming *naming = change->context;
+
+	vexfs_dir_buried(naming->inode, naming->dir, naming->time);
+	vexfs_dir_changed(naming->dir, naming->time);
+}
+
 static int vexfs_rmdir(struct inode *dir, struct dentry *dentry)
 {
-	/* Whether it is empty is the server's to say. */
-	int err = vexfs_remove(dir, dentry, vexfs_op_rmdir, NULL);
+	/* Whether it is empty may be the server's to say. */
+	int err = vexfs_remove(dir, dentry, vexfs_op_rmdir,
+			       vexfs_dir_empty(dentry) ? vexfs_rmdir_posted :
+							 NULL);
 
 	if (!err)
 		clear_nlink(d_inode(dentry));

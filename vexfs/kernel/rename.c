@@ -8,7 +8,7 @@
 
 struct vexfs_renaming {
 	struct inode *inode;
-	struct inode *target;	/* a file that loses this name, or NULL */
+	struct inode *target;	/* what loses this name, or NULL */
 	struct inode *from;
 	struct inode *to;
 	s64 time;
@@ -23,7 +23,10 @@ static void vexfs_rename_posted(struct vexfs_change *change)
 
 	inode_set_ctime_to_ts(inode, time);
 	vexfs_i(inode)->known_ctime = renaming->time;
-	if (renaming->target) {
+	if (renaming->target && S_ISDIR(renaming->target->i_mode)) {
+		vexfs_dir_buried(renaming->target, renaming->to,
+				 renaming->time);
+	} else if (renaming->target) {
 		drop_nlink(renaming->target);
 		inode_set_ctime_to_ts(renaming->target, time);
 		vexfs_i(renaming->target)->known_ctime = renaming->time;
@@ -83,9 +86,10 @@ int vexfs_rename(struct mnt_idmap *idmap, struct inode *old_dir,
 		vexfs_change_want(change, target);
 	vexfs_change_want(change, old_dir);
 	vexfs_change_want(change, new_dir);
-	/* Whether a directory is empty is the server's to say. */
+	/* Whether a directory is empty may be the server's to say. */
 	if (!(flags & (RENAME_EXCHANGE | RENAME_WHITEOUT)) &&
-	    (!target || !S_ISDIR(target->i_mode))) {
+	    (!target || !S_ISDIR(target->i_mode) ||
+	     vexfs_dir_empty(new_dentry))) {
 		change->posted = vexfs_rename_posted;
 		change->context = &renaming;
 	}

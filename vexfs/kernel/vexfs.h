@@ -383,6 +383,7 @@ void vexfs_inode_learn(struct inode *inode, const struct vexfs_attr *attr);
 void vexfs_apply_flags(struct inode *inode);
 void vexfs_inode_born(struct inode *inode, u32 flags);
 void vexfs_dir_changed(struct inode *dir, s64 time);
+void vexfs_dir_buried(struct inode *inode, struct inode *parent, s64 time);
 
 /* refresh.c */
 int vexfs_write_inode(struct inode *inode, struct writeback_control *wbc);
@@ -408,6 +409,7 @@ void vexfs_release_drop(struct vexfs_mount *m);
 /* namei.c */
 extern const struct dentry_operations vexfs_dentry_operations;
 extern const struct inode_operations vexfs_dir_inode_operations;
+bool vexfs_dir_empty(struct dentry *dentry);
 struct inode *vexfs_find(struct inode *dir, const struct qstr *name,
 			 struct vexfs_stamp *stamp);
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::served::{Mount, Server, at, drop_caches};
@@ -112,6 +113,64 @@ fn what_cannot_fail_is_posted_and_lives_through_the_death_of_the_server() -> Res
     ensure!(mount.counter("degraded")? == 0, "the mount was degraded");
     mount.unmount()?;
     server.stop_and_check()
+}
+
+/// What a directory has that was made or listed here is known: whether it is empty too.
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn directories_come_and_go_and_the_server_is_hardly_asked() -> Result<()> {
+    const DIRECTORIES: usize = 400;
+    let mut server = Server::of_new_pool()?;
+    let mount = server.mount("")?;
+    fs::create_dir(at("work"))?;
+    let before = calls(&mount)?;
+    let name = |number: usize| at(&format!("work/{number}"));
+    for number in 0..DIRECTORIES {
+        fs::create_dir(name(number))?;
+        File::create_new(name(number).join("file"))?;
+        ensure!(errno(fs::remove_dir(name(number))) == Some(Errno::ENOTEMPTY));
+        fs::remove_file(name(number).join("file"))?;
+    }
+    // A third goes over others, a third is removed.
+    for number in (0..DIRECTORIES - 2).step_by(3) {
+        fs::create_dir(name(number + 2).join("inside"))?;
+        ensure!(errno(fs::rename(name(number + 1), name(number + 2))) == Some(Errno::ENOTEMPTY));
+        fs::remove_dir(name(number + 2).join("inside"))?;
+        fs::rename(name(number + 1), name(number + 2))?;
+        fs::remove_dir(name(number))?;
+    }
+    let after = calls(&mount)?;
+    let refused = (DIRECTORIES + DIRECTORIES / 3) as u64;
+    let (asked, posted) = (after.0 - before.0, after.1 - before.1);
+    ensure!(posted >= 5 * DIRECTORIES as u64, "{posted} operations were posted");
+    // Of directories that are not empty the server is asked.
+    ensure!(asked <= refused + FEW, "{DIRECTORIES} directories took {asked} calls");
+    let left: BTreeSet<String> = (0..DIRECTORIES)
+        .filter(|number| number % 3 == 2 || *number >= DIRECTORIES / 3 * 3)
+        .map(|number| number.to_string())
+        .collect();
+    let compare = || -> Result<()> {
+        let names = fs::read_dir(at("work"))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let found = names.collect::<Result<BTreeSet<String>>>()?;
+        ensure!(found == left, "names: {:?}", found.symmetric_difference(&left));
+        let links = fs::metadata(at("work"))?.nlink();
+        ensure!(links == 2 + left.len() as u64, "the parent has {links} links");
+        Ok(())
+    };
+    compare()?;
+    server.replace()?;
+    compare()?;
+    drop_caches()?;
+    compare()?;
+    let mount = mount.again(&server)?;
+    compare()?;
+    fs::remove_dir_all(at("work"))?;
+    ensure!(mount.counter("degraded")? == 0, "the mount was degraded");
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+fn errno(result: std::io::Result<()>) -> Option<Errno> {
+    result.err()?.raw_os_error().map(Errno::from_raw)
 }
 
 /// The kernel's cache does not learn of the file that stays under the old name.
