@@ -128,13 +128,13 @@ fn comes_back(target: &dyn Target, wanted: u64, kept: u64) -> Result<()> {
 /// Writes until there is no space, all writers at once.
 fn fill(root: &Path, random: &mut fastrand::Rng) -> Result<Vec<Book>> {
     let writers: [Writer; 6] = [
-            large_file,
-            small_files,
-            random_writes,
-            appends_with_fsync,
-            preallocated,
-            past_the_cache,
-        ];
+        large_file,
+        small_files,
+        random_writes,
+        appends_with_fsync,
+        preallocated,
+        past_the_cache,
+    ];
     thread::scope(|scope| {
         let working: Vec<_> = writers
             .into_iter()
