@@ -309,6 +309,23 @@ s64 vexfs_delay(struct inode *inode, u64 first, u64 count, bool nowait)
 	return new < 0 ? new : err ?: -ENOSPC;
 }
 
+int vexfs_delay_direct(struct inode *inode, u64 first, u64 count, bool nowait)
+{
+	struct vexfs_mount *m = vexfs_mount(inode->i_sb);
+	u64 taken = 0;
+	int err = 0;
+
+	while (taken < count && !err)
+		taken += vexfs_credits_take(m, count - taken, nowait, &err);
+	if (err == -ENOSPC && vexfs_replaced(inode, first, count) == count) {
+		vexfs_credits_hold(m, count - taken);
+		return 0;
+	}
+	if (err)
+		vexfs_credits_hold(m, -(s64)taken);
+	return err;
+}
+
 static u64 vexfs_delay_clear(struct inode *inode, u64 first, u64 count)
 {
 	struct vexfs_inode *vi = vexfs_i(inode);

@@ -9,6 +9,9 @@
  * result, the credit is spent. A dirty page that is dropped gives it back. The
  * page's lock orders marks and writeback; who made a mark before it had the
  * lock finds out by vexfs_inode.delayed_seq that writeback was quicker.
+ *
+ * A direct write takes credits while it is under way: the server cannot tell it
+ * from writing back, and would give it room that is kept for dirty pages.
  */
 #ifndef VEXFS_CREDITS_H
 #define VEXFS_CREDITS_H
@@ -33,6 +36,11 @@ u64 vexfs_credits_held(struct vexfs_mount *m);
  * now; at least one. -ENOSPC, -EAGAIN with @nowait, -EIO, -ENOMEM.
  */
 s64 vexfs_delay(struct inode *inode, u64 first, u64 count, bool nowait);
+/*
+ * Before blocks are written directly: all of them have credits, which
+ * vexfs_delay_ended() takes. 0, or it fails as above.
+ */
+int vexfs_delay_direct(struct inode *inode, u64 first, u64 count, bool nowait);
 /* They go to be written back; also if they had none. Under the page's lock. */
 void vexfs_delay_ends(struct inode *inode, u64 first, u64 count);
 /* They were dropped from the cache; nobody makes them dirty at the same time. */
@@ -46,7 +54,7 @@ static inline void vexfs_delay_dropped_from(struct inode *inode, loff_t size)
 			    (S64_MAX >> VEXFS_ABI_BLOCK_BITS) - first);
 }
 
-/* Blocks that went to be written back have been, or have failed. Any context. */
+/* Blocks that went to be written have been, or have failed. Any context. */
 void vexfs_delay_ended(struct vexfs_mount *m, u64 count);
 
 #endif /* VEXFS_CREDITS_H */

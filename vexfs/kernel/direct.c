@@ -14,6 +14,7 @@
 #include <linux/iomap.h>
 
 #include "call.h"
+#include "credits.h"
 #include "variant.h"
 
 struct vexfs_direct {
@@ -42,6 +43,11 @@ void vexfs_direct_destroy(void)
 static unsigned int vexfs_direct_requests(const struct vexfs_direct *direct)
 {
 	return DIV_ROUND_UP(direct->all.bi_size, direct->mount->write_bytes);
+}
+
+static u64 vexfs_direct_blocks(const struct bvec_iter *all)
+{
+	return DIV_ROUND_UP(all->bi_size, VEXFS_ABI_BLOCK);
 }
 
 /* Under write_lock. */
@@ -86,6 +92,8 @@ static void vexfs_direct_end_io(struct bio *bio)
 	}
 	m->write_progress = jiffies;
 	spin_unlock_irqrestore(&m->write_lock, flags);
+	if (direct->write)
+		vexfs_delay_ended(m, vexfs_direct_blocks(&direct->all));
 	wake_up(&m->write_wait);
 
 	if (detached) {
@@ -166,14 +174,29 @@ void vexfs_direct_submit(const struct iomap_iter *iter, struct bio *caller,
 			 loff_t offset)
 {
 	struct vexfs_mount *m = vexfs_mount(iter->inode->i_sb);
+	u64 blocks = vexfs_direct_blocks(&caller->bi_iter);
+	bool write = op_is_write(bio_op(caller));
 	struct vexfs_direct *direct;
+	int err;
 
-	if (!vexfs_is_safe) {
+	if (!vexfs_is_safe && !write) {
 		submit_bio(caller);
 		return;
 	}
+	if (write) {
+		err = vexfs_delay_direct(iter->inode,
+					 offset >> VEXFS_ABI_BLOCK_BITS, blocks,
+					 iter->flags & IOMAP_NOWAIT);
+		if (err) {
+			caller->bi_status = errno_to_blk_status(err);
+			bio_endio(caller);
+			return;
+		}
+	}
 	direct = vexfs_direct_new(m, caller);
 	if (!direct) {
+		if (write)
+			vexfs_delay_ended(m, blocks);
 		caller->bi_status = BLK_STS_RESOURCE;
 		bio_endio(caller);
 		return;
