@@ -214,7 +214,8 @@ int vexfs_read_folio(struct file *file, struct folio *folio)
 
 void vexfs_readahead(struct readahead_control *rac)
 {
-	gfp_t gfp = readahead_gfp_mask(rac->mapping);
+	gfp_t gfp = mapping_gfp_constraint(rac->mapping, GFP_KERNEL) |
+		    __GFP_NORETRY | __GFP_NOWARN;
 	struct inode *inode = rac->mapping->host;
 	struct vexfs_read *read = NULL;
 	struct folio *folio;
