@@ -90,8 +90,14 @@ fn body(session: &Session) -> Result<()> {
             verify(&books).context("before the filesystem was mounted anew")?;
             target.remount().context("mounting the full filesystem anew")?;
             verify(&books).context("after the filesystem was mounted anew")?;
+            let begin = Instant::now();
             work_without_space(&root, &books).context("on the full filesystem")?;
+            let worked = begin.elapsed();
             fs::remove_dir_all(&root).context("deleting everything from the full filesystem")?;
+            println!(
+                "  worked there for {worked:?}, deleted for {:?}",
+                begin.elapsed() - worked
+            );
             let wanted = *first_free.get_or_insert(before);
             comes_back(target, wanted, size / KEPT_PARTS[0])?;
             target.unmount()?;

@@ -297,14 +297,18 @@ impl Fs {
             }
             Op::Purge { ino, .. } => {
                 let is_last = |step: &Op<'_>| matches!(step, Op::Purge { until: u64::MAX, .. });
-                while let Some(step) = self.core().next_purge(ino)?.filter(|step| !is_last(step)) {
+                loop {
+                    // A statement of its own: the lock is not held over what follows.
+                    let step = self.core().next_purge(ino)?;
+                    let Some(step) = step.filter(|step| !is_last(step)) else {
+                        return Ok(());
+                    };
                     self.waiting(patience, || {
                         let mut core = self.shared.writable()?;
                         core.perform(&[step])?;
                         self.shared.request_checkpoint(core)
                     })?;
                 }
-                Ok(())
             }
             _ => Ok(()),
         }

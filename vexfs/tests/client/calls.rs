@@ -404,6 +404,49 @@ fn batches_are_applied_in_order_and_each_operation_once() {
     bench.check();
 }
 
+/// A file of so many pieces is taken apart in several transactions, each under the engine's lock.
+#[test]
+fn a_large_file_that_lost_its_name_goes_with_a_posted_operation() {
+    const PIECES: u64 = 600;
+    let mut bench = Bench::new();
+    let file = bench.create(Ino::ROOT, b"file", FILE);
+    for piece in 0..PIECES {
+        bench
+            .server
+            .fs()
+            .store(file, piece << 20, &pattern(piece, BLOCK))
+            .unwrap();
+    }
+    let free = bench.server.fs().statistics().free_blocks;
+    let unlink = Op::Unlink {
+        parent: Ino::ROOT,
+        time: NOW,
+        name: b"file",
+    };
+    let purge = Op::Purge {
+        ino: file,
+        until: u64::MAX,
+    };
+    let bytes = batch(bench.session, 0, &[unlink, purge]);
+    let refused = bench.server.post(&bytes, vexfs::fs::Patience::Refuse).unwrap();
+    assert_eq!(refused, vexfs::client::Handled::Wait, "it takes its time");
+    let (done, ended) = std::sync::mpsc::channel();
+    let watch = std::thread::spawn(move || {
+        let limit = std::time::Duration::from_secs(60);
+        if ended.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("a posted operation hangs");
+            std::process::abort();
+        }
+    });
+    bench.server.post(&bytes, vexfs::fs::Patience::Wait).unwrap();
+    done.send(()).unwrap();
+    watch.join().unwrap();
+    bench.server.fs().flush().unwrap();
+    assert_eq!(bench.attr(file).unwrap_err(), -libc::ESTALE);
+    assert!(bench.server.fs().statistics().free_blocks >= free);
+    bench.check();
+}
+
 #[test]
 fn credits_keep_space_for_dirty_pages() {
     let mut bench = Bench::new();

@@ -264,7 +264,8 @@ impl Fs {
     /// Forgets an index. Who searches it meanwhile finds out when leaves are not there any more.
     pub(in crate::fs) fn close_index(&self, space: Ino) {
         let indexes = &self.shared.indexes;
-        if let Some(opened) = indexes.spaces.lock().remove(&space) {
+        let opened = indexes.spaces.lock().remove(&space);
+        if let Some(opened) = opened {
             opened.replacing.store(true, Ordering::SeqCst);
         }
         indexes.leaves.remove_space(space);
