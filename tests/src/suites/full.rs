@@ -93,11 +93,9 @@ fn body(session: &Session) -> Result<()> {
             let begin = Instant::now();
             work_without_space(&root, &books).context("on the full filesystem")?;
             let worked = begin.elapsed();
+            let begin = Instant::now();
             fs::remove_dir_all(&root).context("deleting everything from the full filesystem")?;
-            println!(
-                "  worked there for {worked:?}, deleted for {:?}",
-                begin.elapsed() - worked
-            );
+            println!("  worked there for {worked:?}, deleted for {:?}", begin.elapsed());
             let wanted = *first_free.get_or_insert(before);
             comes_back(target, wanted, size / KEPT_PARTS[0])?;
             target.unmount()?;
