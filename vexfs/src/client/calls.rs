@@ -17,7 +17,7 @@ use crate::codec::Reader;
 use crate::error::{Errno, Error, Result};
 use crate::fs::op::Op;
 use crate::fs::record::Kind;
-use crate::fs::{Mark, NewSession, Patience, Seek, SessionView};
+use crate::fs::{Mark, NewSession, Patience, Seek, SessionView, Tried};
 use crate::units::{FileBlock, Ino, blocks_for};
 
 /// Entries looked at for one listing, at most.
@@ -41,6 +41,10 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// Carries it out.
     pub(super) fn answer(&self, payload: &[u8]) -> Result<Answer> {
+        self.server.fs.with_room(self.patience, || self.attempt(payload))
+    }
+
+    fn attempt(&self, payload: &[u8]) -> Result<Answer> {
         let opcode = Opcode::of_number(self.header.opcode).ok_or(Error::Posix(Errno::NotSupported))?;
         if opcode == Opcode::Hello {
             return self.hello(payload);
@@ -413,17 +417,12 @@ impl Call<'_> {
             self.server.fs.grant_numbers(inodes, mark, self.patience)?;
         }
         let blocks = wanted.credits.get();
-        let mut granted = self.promise(&wanted);
-        // First what is freed but not yet reusable, then what is kept for the next checkpoint.
-        for _ in 0..2 {
-            if granted > 0 || blocks == 0 {
-                break;
-            }
+        let mut tried = Tried::default();
+        while self.promise(&wanted) == 0 && blocks > 0 {
             self.needs_patience()?;
-            if !self.server.fs.make_room()? {
+            if !self.server.fs.make_room(&mut tried)? {
                 break;
             }
-            granted = self.promise(&wanted);
         }
         Ok(Answer::default())
     }

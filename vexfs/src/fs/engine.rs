@@ -254,11 +254,9 @@ impl Fs {
         self.shared.request_checkpoint(core)
     }
 
-    /// Blocks for a write. When the pool seems full, what is freed but not yet reusable is made so first; then what is
-    /// kept for the next checkpoint, by making it.
+    /// Blocks for a write. When the pool seems full, room is made first.
     pub(super) fn take_blocks(&self, ask: &Ask) -> Result<Vec<Run>> {
-        let mut tried_flush = false;
-        let mut tried_checkpoint = false;
+        let mut tried = Tried::default();
         loop {
             let mut core = self.shared.writable_with(ask.patience)?;
             if let Some(runs) = core.take(ask) {
@@ -267,36 +265,46 @@ impl Fs {
             if ask.patience == Patience::Refuse {
                 return Err(Errno::WouldWait.into());
             }
-            let waiting = core.state.space.deferred_blocks() > 0;
-            let changed = core.state.tables.changed() > 0;
             drop(core);
-            if waiting && !tried_flush {
-                tried_flush = true;
-                self.shared.reclaim_freed()?;
-            } else if changed && !tried_checkpoint {
-                tried_checkpoint = true;
-                self.shared.reclaim_kept()?;
-            } else {
+            if !self.make_room(&mut tried)? {
                 return Err(Errno::NoSpace.into());
             }
         }
     }
 
-    /// For a change of metadata that found the pool full: makes room if there is any to be made, first of what is freed but
-    /// not yet reusable, then of what is kept for the next checkpoint. True: trying again may help. Writes of bytes do this
-    /// by themselves.
-    pub fn make_room(&self) -> Result<bool> {
+    /// Makes room in a pool that seems full, if there is any to be made, in each way once: first of what is freed but not
+    /// yet reusable, then of what is kept for the next checkpoint. True: trying again may help. Writes of bytes do this by
+    /// themselves; changes of metadata fail, and callers that may wait do this ([`Self::with_room`]).
+    pub fn make_room(&self, tried: &mut Tried) -> Result<bool> {
         let (waiting, changed) = {
             let core = self.core();
             core.check_writable()?;
             (core.state.space.deferred_blocks() > 0, core.state.tables.changed() > 0)
         };
-        if waiting {
+        if waiting && !tried.freed {
+            tried.freed = true;
             self.shared.reclaim_freed()?;
-        } else if changed {
+        } else if changed && !tried.kept {
+            tried.kept = true;
             self.shared.reclaim_kept()?;
+        } else {
+            return Ok(false);
         }
-        Ok(waiting || changed)
+        Ok(true)
+    }
+
+    /// Does a change of metadata that finds the pool full again, after each way to make room.
+    pub fn with_room<T>(&self, patience: Patience, mut change: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut tried = Tried::default();
+        loop {
+            match change() {
+                Err(Error::Posix(Errno::NoSpace)) if patience == Patience::Refuse => {
+                    return Err(Errno::WouldWait.into());
+                }
+                Err(Error::Posix(Errno::NoSpace)) if self.make_room(&mut tried)? => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Blocks of a write that will not happen.
@@ -325,6 +333,13 @@ pub(super) struct Ask {
     pub(super) credit: bool,
     /// Whether to wait for what makes room.
     pub(super) patience: Patience,
+}
+
+/// The ways to make room that were tried.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried {
+    freed: bool,
+    kept: bool,
 }
 
 /// What to do when a change must wait, for a sync or a checkpoint.

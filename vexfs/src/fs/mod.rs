@@ -56,7 +56,7 @@ mod xattr;
 
 pub use client::{Mark, NewSession, Seen, SeenEntry, SessionView};
 pub use directory::{DirectoryEntry, Listing};
-pub use engine::{Fs, Patience};
+pub use engine::{Fs, Patience, Tried};
 pub use file::{Extent, Source};
 pub use layout::{Preallocation, Seek};
 pub use measure::Statistics;

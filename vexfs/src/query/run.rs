@@ -20,7 +20,7 @@ use crate::error::{Errno, Error};
 use crate::fs::record::Timestamp;
 use crate::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
 use crate::fs::vectors::{Alteration, MAX_ORDINALS, NewSpace, Put, Removal, SpaceInfo};
-use crate::fs::{Attributes, Fs, MAX_XATTR_VALUE};
+use crate::fs::{Attributes, Fs, MAX_XATTR_VALUE, Patience};
 use crate::units::Ino;
 
 /// Results of one query, those left out included.
@@ -282,7 +282,8 @@ impl Doing<'_> {
         let made = if self.changes.has(1) {
             self.fs.space(new.name.as_bytes()).map(|info| info.id)
         } else {
-            self.fs.create_space_marked(&space, self.changes.mark(1))
+            let create = || self.fs.create_space_marked(&space, self.changes.mark(1));
+            self.fs.with_room(Patience::Wait, create)
         };
         let id = made.map_err(|error| Refusal::of(&format!("space {:?}", new.name), &error))?;
         Ok(document([("id", id.0.into())]))
@@ -302,7 +303,8 @@ impl Doing<'_> {
         };
         if !self.changes.has(1) {
             let mark = self.changes.mark(1);
-            let altered = self.fs.alter_space(alter.name.as_bytes(), &alteration, mark);
+            let change = || self.fs.alter_space(alter.name.as_bytes(), &alteration, mark);
+            let altered = self.fs.with_room(Patience::Wait, change);
             altered.map_err(|error| Refusal::of(&format!("space {:?}", alter.name), &error))?;
         }
         Ok(Document::new())

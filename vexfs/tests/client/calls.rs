@@ -146,6 +146,26 @@ fn what_a_client_may_not_send_changes_nothing() {
 }
 
 #[test]
+fn a_call_that_finds_the_pool_full_gets_the_room_of_what_was_just_removed() {
+    let mut bench = Bench::new();
+    let filler = bench.create(Ino::ROOT, b"filler", FILE);
+    let content = pattern(1, BLOCK);
+    let mut at = 0;
+    while let Ok(written @ 1..) = bench.server.fs().write(filler, at, &content, NOW) {
+        at += written as u64;
+    }
+    let truncate = Op::Truncate {
+        ino: filler,
+        size: 0,
+        time: NOW,
+    };
+    assert_eq!(bench.apply(&[truncate]), 0);
+    assert_eq!(bench.server.fs().statistics().available_blocks, 0, "it is free only after a flush");
+    bench.create(Ino::ROOT, b"again", FILE);
+    bench.check();
+}
+
+#[test]
 fn bytes_beyond_the_end_are_stored_hidden_and_revealed() {
     let mut bench = Bench::new();
     let file = bench.create(Ino::ROOT, b"file", FILE);

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::libc;
-use vexfs::fs::Fs;
+use vexfs::fs::{Fs, Tried};
 
 use crate::serve::{Failure, Outcome};
 
@@ -40,9 +40,9 @@ impl Room {
         if !is_full(&result) {
             return result;
         }
-        // Once for what is freed, once for what is kept for a checkpoint.
-        for _ in 0..2 {
-            match fs.make_room() {
+        let mut tried = Tried::default();
+        loop {
+            match fs.make_room(&mut tried) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {

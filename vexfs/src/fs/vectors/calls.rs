@@ -4,7 +4,7 @@
 
 use crate::error::{Errno, Error, Result};
 use crate::fs::Mark;
-use crate::fs::engine::{Core, Fs};
+use crate::fs::engine::{Core, Fs, Patience};
 use crate::fs::op::{Op, vectors as flag};
 use crate::fs::record::Timestamp;
 use crate::units::Ino;
@@ -299,6 +299,10 @@ impl Fs {
     }
 
     fn put_group(&self, puts: &[Put<'_>], mark: Option<Mark>) -> Result<()> {
+        self.with_room(Patience::Wait, || self.try_to_put(puts, mark))
+    }
+
+    fn try_to_put(&self, puts: &[Put<'_>], mark: Option<Mark>) -> Result<()> {
         let mut core = self.shared.writable()?;
         let mut operations = Vec::with_capacity(puts.len() + 1);
         for put in puts {
