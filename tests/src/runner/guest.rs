@@ -156,7 +156,10 @@ impl Batch {
                     eprintln!("early warning after {}: {}", case.full_name(), report.verdict.line);
                     ledger.record(recovery::event(&report, &mut running, &case.full_name()))?;
                 }
-                turn.machine = Some(running);
+                // What a failed test left behind, mounted or loaded, must not fail the next one.
+                if !matches!(result.outcome, Outcome::Failed(_)) {
+                    turn.machine = Some(running);
+                }
                 return Ok(result);
             }
             After::Damaged(ref report) | After::Lost(ref report) => report.clone(),

@@ -160,7 +160,11 @@ fn a_call_that_finds_the_pool_full_gets_the_room_of_what_was_just_removed() {
         time: NOW,
     };
     assert_eq!(bench.apply(&[truncate]), 0);
-    assert_eq!(bench.server.fs().statistics().available_blocks, 0, "it is free only after a flush");
+    assert_eq!(
+        bench.server.fs().statistics().available_blocks,
+        0,
+        "it is free only after a flush"
+    );
     bench.create(Ino::ROOT, b"again", FILE);
     bench.check();
 }
