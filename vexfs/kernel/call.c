@@ -406,6 +406,9 @@ int vexfs_flush(struct vexfs_mount *m)
 	struct vexfs_exchange *x;
 	int err;
 
+	err = vexfs_posts_commit(m);
+	if (err != -ENODATA)
+		return err;
 	err = vexfs_posts_wait(m, vexfs_posted(m), true);
 	if (err)
 		return err;

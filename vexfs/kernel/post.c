@@ -123,6 +123,7 @@ static u32 vexfs_piece_seal(struct vexfs_mount *m, struct vexfs_piece *piece)
 	batch->position = to64(piece->position);
 	batch->count = to32(piece->count);
 	batch->length = to32(piece->bytes);
+	batch->flags = to32(piece->commit ? VEXFS_BATCH_COMMIT : 0);
 	batch->crc = to32(vexfs_crc(batch, bytes,
 				    offsetof(struct vexfs_batch, crc)));
 	return round_up(bytes, VEXFS_ABI_BLOCK);
@@ -171,6 +172,12 @@ static int vexfs_piece_deliver(struct vexfs_mount *m, struct vexfs_piece *piece)
 			return 0;
 		if (vexfs_health(m) >= VEXFS_LOST)
 			return err;
+		if (piece->commit) {
+			/* Whoever waits asks once more, and is told why. */
+			piece->commit = false;
+			vexfs_piece_seal(m, piece);
+			continue;
+		}
 		vexfs_warn(m, "posted operations from %llu on: the device failed: %d\n",
 			   piece->position, err);
 		if (vexfs_healthy(m) && ++failed > m->options.retries) {
@@ -206,6 +213,9 @@ static void vexfs_posts_applied(struct vexfs_posts *posts,
 {
 	spin_lock(&posts->lock);
 	WRITE_ONCE(posts->applied, piece->position + piece->count);
+	if (piece->commit)
+		WRITE_ONCE(posts->committed, posts->applied);
+	piece->commit = false;
 	piece->count = 0;
 	piece->bytes = 0;
 	posts->first++;
@@ -274,6 +284,29 @@ int vexfs_posts_wait(struct vexfs_mount *m, u64 position, bool killable)
 	return vexfs_posts_done(m, position) ? 0 : -EIO;
 }
 
+int vexfs_posts_commit(struct vexfs_mount *m)
+{
+	struct vexfs_posts *posts = &m->posts;
+	struct vexfs_piece *piece;
+	u64 position = 0;
+	int err;
+
+	spin_lock(&posts->lock);
+	piece = vexfs_piece(posts, posts->open);
+	/* If all are full, it is not the open one. */
+	if (posts->open - posts->first < VEXFS_PIECES && piece->count) {
+		piece->commit = true;
+		position = posts->posted;
+	}
+	spin_unlock(&posts->lock);
+	if (!position)
+		return -ENODATA;
+	err = vexfs_posts_wait(m, position, true);
+	if (err)
+		return err;
+	return READ_ONCE(posts->committed) >= position ? 0 : -ENODATA;
+}
+
 void vexfs_posts_note(struct vexfs_mount *m, u64 granted)
 {
 	struct vexfs_posts *posts = &m->posts;
@@ -304,6 +337,7 @@ void vexfs_posts_reset(struct vexfs_mount *m)
 	spin_lock(&posts->lock);
 	posts->posted = 0;
 	posts->applied = 0;
+	posts->committed = 0;
 	posts->granted = 0;
 	spin_unlock(&posts->lock);
 }

@@ -40,6 +40,13 @@ void vexfs_posts_kick(struct vexfs_mount *m);
 /* Waits until all before a position is carried out. -EINTR, -EIO. */
 int vexfs_posts_wait(struct vexfs_mount *m, u64 position, bool killable);
 
+/*
+ * Has what waits to be sent made durable when it is carried out, with all that
+ * was answered before, and waits for that. -ENODATA: nothing waits, or it was
+ * carried out and could not be made durable. -EINTR, -EIO.
+ */
+int vexfs_posts_commit(struct vexfs_mount *m);
+
 /* The position behind all that was posted. */
 static inline u64 vexfs_posted(const struct vexfs_mount *m)
 {

@@ -101,6 +101,7 @@ struct vexfs_piece {
 	u64 position;			/* of the first */
 	u32 count;
 	u32 bytes;
+	bool commit;			/* somebody waits until it is durable */
 };
 
 /* How many pieces are filled, sent and kept. */
@@ -119,6 +120,7 @@ struct vexfs_posts {
 	u32 open;			/* the one that is filled */
 	u64 posted;			/* position behind the last */
 	u64 applied;			/* the server has carried out those before */
+	u64 committed;			/* up to there a piece was made durable */
 	u64 granted;			/* those before may be posted */
 	unsigned long denied_until;	/* jiffies: not worth asking for more */
 };

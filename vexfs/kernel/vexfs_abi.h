@@ -361,6 +361,9 @@ struct vexfs_queried {
 /* "VXLG" */
 #define VEXFS_BATCH_MAGIC	0x474c5856u
 
+/* The WRITE is answered when it and everything answered before is durable. */
+#define VEXFS_BATCH_COMMIT	1u
+
 /* Starts a piece of the log window. Operations follow, as in vexfs_apply. */
 struct vexfs_batch {
 	__u32 magic;
@@ -369,7 +372,9 @@ struct vexfs_batch {
 	__u64 position;		/* of the first operation: operations posted before it */
 	__u32 count;		/* operations */
 	__u32 length;		/* bytes of them */
-	__u64 reserved[4];
+	__u32 flags;		/* VEXFS_BATCH_* */
+	__u32 reserved0;
+	__u64 reserved[3];
 };
 
 /* ------------------------------------------------------------------ sizes */

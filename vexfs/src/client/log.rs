@@ -32,6 +32,11 @@ struct Batch<'a> {
 }
 
 impl Server {
+    /// Whether a batch, if it is one, asks to be made durable once it is applied.
+    pub fn wants_commit(bytes: &[u8]) -> bool {
+        wire::Batch::read_from_prefix(bytes).is_ok_and(|(batch, _)| batch.flags.get() & wire::BATCH_COMMIT != 0)
+    }
+
     /// Takes a batch. With [`Handled::Done`] all of it is applied and journalled.
     pub fn post(&self, bytes: &[u8], patience: Patience) -> Result<Handled> {
         let batch = parse(bytes).ok_or(Error::Posix(Errno::Invalid))?;
@@ -138,8 +143,9 @@ fn parse(bytes: &[u8]) -> Option<Batch<'_>> {
         crc: 0.into(),
         ..header
     };
-    let right =
-        header.magic.get() == wire::BATCH_MAGIC && Crc::of_all([without.as_bytes(), operations]).0 == header.crc.get();
+    let right = header.magic.get() == wire::BATCH_MAGIC
+        && Crc::of_all([without.as_bytes(), operations]).0 == header.crc.get()
+        && header.flags.get() & !wire::BATCH_COMMIT == 0;
     right.then(|| Batch {
         session: header.session.get(),
         position: header.position.get(),

@@ -89,7 +89,8 @@ structures! {
     Queried = "vexfs_queried" { total: U32, changed: U32, from: U32, count: U32, }
     /// Starts a batch of posted operations.
     Batch = "vexfs_batch" {
-        magic: U32, crc: U32, session: U64, position: U64, count: U32, length: U32, reserved: [U64; 4],
+        magic: U32, crc: U32, session: U64, position: U64, count: U32, length: U32, flags: U32, reserved0: U32,
+        reserved: [U64; 3],
     }
 }
 
@@ -112,6 +113,8 @@ constants! {
     REPLY_MAGIC: u32 = 0x5052_5856;
     /// Of [`Batch`].
     BATCH_MAGIC: u32 = 0x474c_5856;
+    /// The WRITE of a [`Batch`] is answered when it and everything answered before is durable.
+    BATCH_COMMIT: u32 = 1;
     /// The request is unknown.
     REPLY_AGAIN: u16 = 1;
     /// There is more.

@@ -80,6 +80,8 @@ pub(super) struct Core {
     pub(super) unsynced_blocks: u64,
     /// What the disk has to be told of when there is time.
     pub(super) freed: Freed,
+    /// It took long to replay the journal at the opening. The next opening shall not have to do that again.
+    pub(super) replayed_much: bool,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
     /// Blocks kept for what a client has promised to its callers: part of what `space` counts as reserved.
@@ -408,6 +410,7 @@ impl Core {
         self.mode == Mode::Writable
             && (self.state.tables.active() > self.limits.records
                 || self.journal.used() > self.limits.journal_bytes
+                || self.replayed_much
                 || self.is_stuffed())
     }
 

@@ -148,6 +148,24 @@ fn a_million_blocks_of_names_survive_checkpoints_and_reopening() {
 }
 
 #[test]
+fn a_long_journal_is_replayed_once() {
+    let disk = pool(256);
+    let fs = open(&disk);
+    for number in 0..1100 {
+        fs.create(Ino::ROOT, format!("{number}").as_bytes(), &file(0o644))
+            .unwrap();
+    }
+    drop(fs);
+    let fs = open(&disk);
+    assert!(fs.core().replayed_much);
+    fs.create(Ino::ROOT, b"last", &file(0o644)).unwrap();
+    drop(fs);
+    let fs = open(&disk);
+    assert!(!fs.core().replayed_much);
+    fs.lookup(Ino::ROOT, b"last").unwrap();
+}
+
+#[test]
 fn a_full_pool_says_so_at_the_operation_and_still_deletes_and_overwrites() {
     let disk = pool(16);
     let fs = open(&disk);

@@ -137,13 +137,16 @@ impl Filesystem {
                 self.run_ready(io).await
             }
             Place::Log(_) => {
+                let commit = Server::wants_commit(from.bytes());
                 if self.server.post(from.bytes(), Patience::Refuse)? == Handled::Wait {
                     let (server, batch) = (Arc::clone(&self.server), from.bytes().to_vec());
                     self.blocks
                         .help(io, move || server.post(&batch, Patience::Wait))
                         .await??;
                 }
-                self.run_ready(io).await
+                // Who waits for what is applied does not wait for the disk.
+                self.run_ready(io).await?;
+                if commit { self.blocks.flush(io).await } else { Ok(()) }
             }
             Place::Data(ino, at) => self.write_data(io, ino, at, from).await,
             Place::Mapped(address) => match self.window(address, from.bytes().len()) {
