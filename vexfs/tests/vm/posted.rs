@@ -7,11 +7,16 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use lab_guest::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use vexfs::check::assert_sound;
+use vexfs::disk::{Access, FileDisk};
+use vexfs::pool::format::{FormatOptions, format_path};
 
 use crate::served::{Mount, Server, at, drop_caches};
 
@@ -171,6 +176,53 @@ fn directories_come_and_go_and_the_server_is_hardly_asked() -> Result<()> {
 
 fn errno(result: std::io::Result<()>) -> Option<Errno> {
     result.err()?.raw_os_error().map(Errno::from_raw)
+}
+
+/// What is posted and synced goes to the server and to its disk in one request: an `fsync` that has operations to send needs
+/// no flush of its own.
+#[lab_guest::test(modules = ["vexfs"], disks = ["pool:256"], kernels = "stock", timeout = 180)]
+fn what_is_synced_is_sent_and_made_durable_in_one_request() -> Result<()> {
+    const FILES: u64 = 100;
+    let disk = sys::disk("pool")?;
+    format_path(&disk, &FormatOptions::default())?;
+    let disk = disk.to_str().context("a device's name is text")?;
+    let server = Server::start(&["--target", "fs", disk])?;
+    let mount = server.mount("")?;
+    fs::create_dir(at("work"))?;
+    File::open(at("work"))?.sync_all()?;
+    let before = (flushes(&server.device)?, flushes(disk)?);
+    for number in 0..FILES {
+        let mut file = File::create_new(at(&format!("work/{number}")))?;
+        file.write_all(&[7; 5000])?;
+        file.sync_all()?;
+    }
+    let after = (flushes(&server.device)?, flushes(disk)?);
+    ensure!(after.0 - before.0 <= 2, "{} flushes of the device", after.0 - before.0);
+    ensure!(
+        after.1 - before.1 >= FILES,
+        "{} flushes of the disk",
+        after.1 - before.1
+    );
+    // With nothing to send it is a flush.
+    File::open(at("work/0"))?.sync_all()?;
+    ensure!(flushes(&server.device)? > after.0, "an fsync reached nobody");
+    ensure!(mount.counter("degraded")? == 0, "the mount was degraded");
+    mount.unmount()?;
+    server.stop()?;
+    Ok(assert_sound(Arc::new(FileDisk::open(
+        Path::new(disk),
+        Access::ReadOnly,
+    )?))?)
+}
+
+/// Flushes that a device was sent, as the kernel counts them.
+fn flushes(device: &str) -> Result<u64> {
+    let stat = fs::read_to_string(device.replace("/dev/", "/sys/block/") + "/stat")?;
+    let flushes = stat
+        .split_whitespace()
+        .nth(15)
+        .context("a kernel that counts flushes")?;
+    Ok(flushes.parse()?)
 }
 
 /// The kernel's cache does not learn of the file that stays under the old name.
