@@ -139,7 +139,7 @@ impl Core {
         tables.places.thawed(next);
         tables.vectors.thawed(next);
         self.journal.advance_tail(snapshot.end.position);
-        self.replayed_much = false;
+        self.replayed = 0;
         self.frozen_bytes = 0;
         self.durable = self.durable.max(snapshot.end.seq);
         self.step_blocks = self.state.base.space_for_step();

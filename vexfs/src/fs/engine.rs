@@ -80,8 +80,8 @@ pub(super) struct Core {
     pub(super) unsynced_blocks: u64,
     /// What the disk has to be told of when there is time.
     pub(super) freed: Freed,
-    /// It took long to replay the journal at the opening. The next opening shall not have to do that again.
-    pub(super) replayed_much: bool,
+    /// Transactions that were replayed at the opening, and would be at the next.
+    pub(super) replayed: u64,
     /// Files that somebody uses: they outlive their last name.
     pub(super) holders: FxHashMap<Ino, u32>,
     /// Blocks kept for what a client has promised to its callers: part of what `space` counts as reserved.
@@ -124,6 +124,8 @@ pub(super) struct Limits {
 
 /// Blocks that must be available for an operation to be accepted that needs none of its own, but a record.
 const METADATA_MARGIN: u64 = 1;
+/// Transactions that an opening replays without a thought for the next one: a fraction of a second's work.
+pub(super) const LONG_REPLAY: u64 = 1000;
 
 /// A generous size of a record's key and value in the tables, for what is reserved; long values are counted by the bytes of
 /// their operations.
@@ -410,7 +412,7 @@ impl Core {
         self.mode == Mode::Writable
             && (self.state.tables.active() > self.limits.records
                 || self.journal.used() > self.limits.journal_bytes
-                || self.replayed_much
+                || self.replayed > LONG_REPLAY
                 || self.is_stuffed())
     }
 

@@ -57,9 +57,6 @@ pub struct MountOptions {
     pub keep_session: bool,
 }
 
-/// Transactions that an opening replays without a thought for the next one: a fraction of a second's work.
-const LONG_REPLAY: u64 = 1000;
-
 impl Default for MountOptions {
     fn default() -> Self {
         Self {
@@ -151,7 +148,7 @@ fn mount(mut pool: Pool, options: &MountOptions) -> Result<Fs> {
         newest_bare: Seq(0),
         unsynced_blocks: 0,
         freed: Freed::default(),
-        replayed_much: found.transactions > LONG_REPLAY,
+        replayed: found.transactions,
         holders: FxHashMap::default(),
         client_reserve: 0,
         checkpointing: false,
