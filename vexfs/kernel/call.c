@@ -233,8 +233,12 @@ static enum vexfs_outcome vexfs_call_read(struct vexfs_call *call, int slot,
 	call->answer.at = (const u8 *)(reply + 1);
 	call->answer.end = call->answer.at + length;
 	vexfs_grant_note(m, le64(reply->ino_from), le32(reply->ino_count));
-	vexfs_posts_note(m, le64(reply->meta_credits));
-	vexfs_credits_note(m, le64(reply->credits));
+	if (call->opcode == VEXFS_HELLO || call->opcode == VEXFS_RESUME) {
+		vexfs_posts_from(m, call->epoch);
+		vexfs_credits_from(m, call->epoch);
+	}
+	vexfs_posts_note(m, call->epoch, le64(reply->meta_credits));
+	vexfs_credits_note(m, call->epoch, le64(reply->credits));
 	/* Another server took over: it wants to know what we hold. */
 	if (call->opcode != VEXFS_HELLO && call->opcode != VEXFS_RESUME &&
 	    call->epoch != READ_ONCE(m->epoch))

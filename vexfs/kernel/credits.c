@@ -28,7 +28,7 @@ static s64 vexfs_credits_left(const struct vexfs_credits *c)
 	return c->granted - c->spent - c->held;
 }
 
-void vexfs_credits_note(struct vexfs_mount *m, u64 granted)
+void vexfs_credits_note(struct vexfs_mount *m, u64 epoch, u64 granted)
 {
 	struct vexfs_credits *c = &m->credits;
 	unsigned long irq;
@@ -36,7 +36,19 @@ void vexfs_credits_note(struct vexfs_mount *m, u64 granted)
 	if (granted <= READ_ONCE(c->granted) || granted > S64_MAX)
 		return;
 	spin_lock_irqsave(&c->lock, irq);
-	WRITE_ONCE(c->granted, max(c->granted, granted));
+	/* What a dead server granted and was not told to the next is void. */
+	if (epoch == c->epoch)
+		WRITE_ONCE(c->granted, max(c->granted, granted));
+	spin_unlock_irqrestore(&c->lock, irq);
+}
+
+void vexfs_credits_from(struct vexfs_mount *m, u64 epoch)
+{
+	struct vexfs_credits *c = &m->credits;
+	unsigned long irq;
+
+	spin_lock_irqsave(&c->lock, irq);
+	c->epoch = epoch;
 	spin_unlock_irqrestore(&c->lock, irq);
 }
 
@@ -179,6 +191,7 @@ void vexfs_credits_reset(struct vexfs_mount *m)
 	/* What is dirty still needs its room. */
 	c->granted = 0;
 	c->spent = 0;
+	c->epoch = 0;
 	spin_unlock_irq(&c->lock);
 }
 

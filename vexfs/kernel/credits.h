@@ -22,8 +22,13 @@ void vexfs_credits_init(struct vexfs_mount *m);
 /* With a session everything begins anew. */
 void vexfs_credits_reset(struct vexfs_mount *m);
 void vexfs_credits_stop(struct vexfs_mount *m);
-/* What replies tell. Any context. */
-void vexfs_credits_note(struct vexfs_mount *m, u64 granted);
+/* What replies of a server tell. Any context. */
+void vexfs_credits_note(struct vexfs_mount *m, u64 epoch, u64 granted);
+/*
+ * A server has answered that knows what it granted: what it grants from now on
+ * counts. 0: one is about to be told, and nobody's counts until it answers.
+ */
+void vexfs_credits_from(struct vexfs_mount *m, u64 epoch);
 /* What a new server, or one that is asked for more, is told. */
 void vexfs_credits_tell(struct vexfs_mount *m, u64 *granted, u64 *spent);
 /* Blocks of the pool that are kept for us and not needed now. */

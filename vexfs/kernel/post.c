@@ -7,6 +7,10 @@
  * by one work item, while the next is filled. It is kept until the server has
  * carried all of it out, and sent again when its write failed.
  *
+ * A piece may ask to be made durable as well, for who waits in fsync. If that
+ * takes long, the request is left to itself, and the piece sent again without:
+ * nobody waits for a disk who did not ask for it.
+ *
  * The server grants how many may be posted, and keeps room in the pool for what
  * they do. Where it grants none, operations are sent as calls, which are told
  * when the pool is full.
@@ -33,6 +37,8 @@
 #define LOW		2048
 /* After the server granted nothing. */
 #define DENIED		HZ
+/* A piece that is made durable holds up those behind it for so long. */
+#define COMMIT_MS	100
 /* Between attempts to send a piece that the device failed. */
 #define PAUSE_MS	200
 
@@ -131,7 +137,8 @@ static u32 vexfs_piece_seal(struct vexfs_mount *m, struct vexfs_piece *piece)
 
 /*
  * Sends a piece once, and waits until it is carried out, however long that
- * takes: a server that was stopped has it, and may go on with it.
+ * takes: a server that was stopped has it, and may go on with it. -ETIME: it was
+ * to be made durable as well, and that takes long.
  */
 static int vexfs_piece_send(struct vexfs_mount *m, struct vexfs_piece *piece,
 			    u32 bytes)
@@ -145,8 +152,11 @@ static int vexfs_piece_send(struct vexfs_mount *m, struct vexfs_piece *piece,
 	if (IS_ERR(x))
 		return PTR_ERR(x);
 	for (;;) {
-		err = vexfs_exchange_wait(x, vexfs_patience(m), false);
-		if (!err || vexfs_health(m) >= VEXFS_LOST)
+		err = vexfs_exchange_wait(x, piece->commit ?
+					  msecs_to_jiffies(COMMIT_MS) :
+					  vexfs_patience(m), false);
+		if (!err || vexfs_health(m) >= VEXFS_LOST ||
+		    (err == -ETIME && piece->commit))
 			break;
 		if (err == -ETIME)
 			vexfs_ask_alive(m, false);
@@ -159,13 +169,36 @@ static int vexfs_piece_send(struct vexfs_mount *m, struct vexfs_piece *piece,
 	return err;
 }
 
+/* Whether nobody uses the spare buffer: a request that was left to itself may. */
+static bool vexfs_posts_may_commit(const struct vexfs_posts *posts)
+{
+	return refcount_read(&posts->spare->ref) == 1;
+}
+
+/* Who waits until it is durable asks once more, and is told why if it fails. */
+static void vexfs_piece_only_send(struct vexfs_mount *m,
+				  struct vexfs_piece *piece)
+{
+	struct vexfs_buffer *sent = piece->buffer;
+
+	memcpy(m->posts.spare->data, sent->data,
+	       sizeof(struct vexfs_batch) + piece->bytes);
+	piece->buffer = m->posts.spare;
+	m->posts.spare = sent;
+	piece->commit = false;
+	vexfs_piece_seal(m, piece);
+}
+
 /* 0, or the mount is lost or gone. */
 static int vexfs_piece_deliver(struct vexfs_mount *m, struct vexfs_piece *piece)
 {
-	u32 bytes = vexfs_piece_seal(m, piece);
 	unsigned int failed = 0;
+	u32 bytes;
 	int err;
 
+	if (!vexfs_posts_may_commit(&m->posts))
+		piece->commit = false;
+	bytes = vexfs_piece_seal(m, piece);
 	for (;;) {
 		err = vexfs_piece_send(m, piece, bytes);
 		if (!err)
@@ -173,9 +206,7 @@ static int vexfs_piece_deliver(struct vexfs_mount *m, struct vexfs_piece *piece)
 		if (vexfs_health(m) >= VEXFS_LOST)
 			return err;
 		if (piece->commit) {
-			/* Whoever waits asks once more, and is told why. */
-			piece->commit = false;
-			vexfs_piece_seal(m, piece);
+			vexfs_piece_only_send(m, piece);
 			continue;
 		}
 		vexfs_warn(m, "posted operations from %llu on: the device failed: %d\n",
@@ -307,14 +338,24 @@ int vexfs_posts_commit(struct vexfs_mount *m)
 	return READ_ONCE(posts->committed) >= position ? 0 : -ENODATA;
 }
 
-void vexfs_posts_note(struct vexfs_mount *m, u64 granted)
+void vexfs_posts_note(struct vexfs_mount *m, u64 epoch, u64 granted)
 {
 	struct vexfs_posts *posts = &m->posts;
 
 	if (granted <= READ_ONCE(posts->granted))
 		return;
 	spin_lock(&posts->lock);
-	WRITE_ONCE(posts->granted, max(posts->granted, granted));
+	if (epoch == posts->epoch)
+		WRITE_ONCE(posts->granted, max(posts->granted, granted));
+	spin_unlock(&posts->lock);
+}
+
+void vexfs_posts_from(struct vexfs_mount *m, u64 epoch)
+{
+	struct vexfs_posts *posts = &m->posts;
+
+	spin_lock(&posts->lock);
+	posts->epoch = epoch;
 	spin_unlock(&posts->lock);
 }
 
@@ -326,6 +367,7 @@ u64 vexfs_posts_hold(struct vexfs_mount *m)
 	spin_lock(&posts->lock);
 	posted = posts->posted;
 	posts->granted = posted;
+	posts->epoch = 0;
 	spin_unlock(&posts->lock);
 	return posted;
 }
@@ -339,6 +381,7 @@ void vexfs_posts_reset(struct vexfs_mount *m)
 	posts->applied = 0;
 	posts->committed = 0;
 	posts->granted = 0;
+	posts->epoch = 0;
 	spin_unlock(&posts->lock);
 }
 
@@ -367,7 +410,8 @@ int vexfs_posts_start(struct vexfs_mount *m)
 		if (!posts->pieces[i].buffer)
 			return -ENOMEM;
 	}
-	return 0;
+	posts->spare = vexfs_buffer_new(bytes);
+	return posts->spare ? 0 : -ENOMEM;
 }
 
 void vexfs_posts_stop(struct vexfs_mount *m)
@@ -385,4 +429,5 @@ void vexfs_posts_stop(struct vexfs_mount *m)
 			  posts->posted - posts->applied);
 	for (i = 0; i < VEXFS_PIECES; i++)
 		vexfs_buffer_put(posts->pieces[i].buffer);
+	vexfs_buffer_put(posts->spare);
 }

@@ -22,8 +22,10 @@ void vexfs_posts_reset(struct vexfs_mount *m);
  * on: until its answer nothing more is posted.
  */
 u64 vexfs_posts_hold(struct vexfs_mount *m);
-/* What replies tell of the operations that may be posted. */
-void vexfs_posts_note(struct vexfs_mount *m, u64 granted);
+/* What replies of a server tell of the operations that may be posted. */
+void vexfs_posts_note(struct vexfs_mount *m, u64 epoch, u64 granted);
+/* A server has answered that knows what is posted: what it grants counts. */
+void vexfs_posts_from(struct vexfs_mount *m, u64 epoch);
 /* The mount is GONE. */
 void vexfs_posts_stop(struct vexfs_mount *m);
 

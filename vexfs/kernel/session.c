@@ -96,6 +96,7 @@ int vexfs_session_resume(struct vexfs_mount *m)
 	resume = call->payload;
 	resume->session = to64(READ_ONCE(m->session));
 	resume->posted = to64(vexfs_posts_hold(m));
+	vexfs_credits_from(m, 0);
 	vexfs_credits_tell(m, &granted, &spent);
 	resume->credits = to64(granted);
 	resume->spent = to64(spent);

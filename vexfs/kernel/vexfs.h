@@ -113,6 +113,7 @@ struct vexfs_posts {
 	struct delayed_work work;
 	wait_queue_head_t wait;		/* more are applied or granted, or health */
 	u32 room;			/* bytes of operations in a piece */
+	struct vexfs_buffer *spare;	/* of the work item */
 
 	spinlock_t lock;		/* what follows */
 	struct vexfs_piece pieces[VEXFS_PIECES];
@@ -122,6 +123,7 @@ struct vexfs_posts {
 	u64 applied;			/* the server has carried out those before */
 	u64 committed;			/* up to there a piece was made durable */
 	u64 granted;			/* those before may be posted */
+	u64 epoch;			/* of the server that may grant more */
 	unsigned long denied_until;	/* jiffies: not worth asking for more */
 };
 
@@ -129,6 +131,7 @@ struct vexfs_posts {
 struct vexfs_credits {
 	spinlock_t lock;		/* irq-safe: what follows */
 	u64 granted;			/* by the server since HELLO */
+	u64 epoch;			/* of the server that may grant more */
 	u64 spent;			/* used up or given back */
 	s64 held;			/* of blocks that are dirty or under way */
 	unsigned long used;		/* jiffies */

@@ -75,6 +75,12 @@ impl Mapped {
         format!("0 {} delay {} 0 {milliseconds}", self.sectors, self.disk)
     }
 
+    /// The table of a device that holds only flushes back.
+    pub fn slow_flushes(&self, milliseconds: u32) -> String {
+        let disk = &self.disk;
+        format!("0 {} delay {disk} 0 0 {disk} 0 0 {disk} 0 {milliseconds}", self.sectors)
+    }
+
     /// From now on it is as the table says.
     pub fn becomes(&self, table: &str) -> Result<()> {
         let load = ["load", &self.name, "--table", table];

@@ -12,6 +12,7 @@
 //! | `hostile` | any bytes |
 //! | `sessions` | one client after another |
 //! | `model` | every order of events of a small client, by model checking |
+//! | `room` | the same for the room that it was promised |
 
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 #![expect(clippy::unwrap_used, reason = "a test: what cannot happen may panic")]
@@ -23,4 +24,5 @@ mod hostile;
 mod model;
 mod peer;
 mod queries;
+mod room;
 mod sessions;

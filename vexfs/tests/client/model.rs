@@ -25,8 +25,8 @@ enum Message {
     Read,
     /// READ of the slot, which the server has parked.
     Parked(Ticket),
-    /// WRITE of a batch: position and count.
-    Batch(u64, u64),
+    /// WRITE of a batch: position and count; whether it asks to be made durable.
+    Batch(u64, u64, bool),
     Flush,
 }
 
@@ -53,6 +53,8 @@ struct Client {
     posted: u64,
     /// The batch that is not answered, from this position on.
     batch: Option<u64>,
+    /// What will be durable when that is answered, besides its own operations.
+    committing: Option<(u64, u64)>,
     /// Calls and operations that were answered, by now and when the last flush that was answered began.
     answered: (u64, u64),
     flushing: Option<(u64, u64)>,
@@ -82,6 +84,8 @@ enum Event {
     Retry,
     Post,
     PostTwo,
+    /// Posts, and asks that it be made durable.
+    Commit,
     Flush,
     Deliver(usize),
     /// A READ has waited long.
@@ -203,24 +207,30 @@ impl State {
                 Some(Parked::Again) => self.replied(None),
                 Some(Parked::Stay) | None => self.messages.push(Message::Parked(ticket)),
             },
-            Message::Batch(position, count) => {
-                match turn(position, self.journal.posted) {
-                    Turn::Early => self.messages.push(Message::Batch(position, count)),
-                    Turn::Now(skip) => {
-                        for operation in skip..count {
-                            self.journal.done.push(Done::Operation(position + operation));
-                            self.journal.posted = position + operation + 1;
-                        }
-                        self.client.batch = None;
-                        self.client.answered.1 = self.client.answered.1.max(position + count);
+            Message::Batch(position, count, commit) => match turn(position, self.journal.posted) {
+                Turn::Early => self.messages.push(Message::Batch(position, count, commit)),
+                Turn::Now(skip) => {
+                    for operation in skip..count {
+                        self.journal.done.push(Done::Operation(position + operation));
+                        self.journal.posted = position + operation + 1;
+                    }
+                    self.run_ready();
+                    self.client.batch = None;
+                    self.client.answered.1 = self.client.answered.1.max(position + count);
+                    if commit {
+                        self.durable = self.journal.clone();
+                    }
+                    if let Some((calls, operations)) = self.client.committing.take() {
+                        let flushed = &mut self.client.flushed;
+                        *flushed = (flushed.0.max(calls), flushed.1.max(operations).max(position + count));
                     }
                 }
-                self.run_ready();
-            }
+            },
             Message::Flush => {
                 self.durable = self.journal.clone();
-                if let Some(flushed) = self.client.flushing.take() {
-                    self.client.flushed = flushed;
+                if let Some((calls, operations)) = self.client.flushing.take() {
+                    let flushed = &mut self.client.flushed;
+                    *flushed = (flushed.0.max(calls), flushed.1.max(operations));
                 }
             }
         }
@@ -263,6 +273,9 @@ impl Model for Protocol {
             if client.posted + 2 <= self.posts {
                 events.push(Event::PostTwo);
             }
+            if self.machine_dies {
+                events.push(Event::Commit);
+            }
         }
         if self.machine_dies && client.flushing.is_none() && client.flushed != client.answered {
             events.push(Event::Flush);
@@ -278,7 +291,7 @@ impl Model for Protocol {
                 events.push(Event::Dies);
                 for (index, message) in state.messages.iter().enumerate() {
                     events.push(Event::DiesOver(index, false));
-                    if matches!(message, Message::Batch(_, 2)) {
+                    if matches!(message, Message::Batch(_, 2, _)) {
                         events.push(Event::DiesOver(index, true));
                     }
                 }
@@ -306,12 +319,14 @@ impl Model for Protocol {
                 state.repeats += 1;
                 state.send(seq, after);
             }
-            Event::Post | Event::PostTwo => {
-                let count = if event == Event::Post { 1 } else { 2 };
+            Event::Post | Event::PostTwo | Event::Commit => {
+                let count = if event == Event::PostTwo { 2 } else { 1 };
+                let commit = event == Event::Commit;
                 let position = state.client.posted;
                 state.client.posted += count;
                 state.client.batch = Some(position);
-                state.messages.push(Message::Batch(position, count));
+                state.client.committing = commit.then_some(state.client.answered);
+                state.messages.push(Message::Batch(position, count, commit));
             }
             Event::Flush => {
                 state.client.flushing = Some(state.client.answered);
@@ -339,7 +354,7 @@ impl Model for Protocol {
             Event::DiesOver(index, half) => {
                 let before = (state.client.clone(), state.messages.clone());
                 match &mut state.messages[index] {
-                    Message::Batch(_, count) if half => *count -= 1,
+                    Message::Batch(_, count, _) if half => *count -= 1,
                     _ => {}
                 }
                 state.deliver(index);

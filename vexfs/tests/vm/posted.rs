@@ -8,12 +8,14 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use lab_guest::mapper::Mapped;
 use lab_guest::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
 use vexfs::check::assert_sound;
 use vexfs::disk::{Access, FileDisk};
 use vexfs::pool::format::{FormatOptions, format_path};
@@ -213,6 +215,51 @@ fn what_is_synced_is_sent_and_made_durable_in_one_request() -> Result<()> {
         Path::new(disk),
         Access::ReadOnly,
     )?))?)
+}
+
+/// Who syncs waits for the disk, and nobody else.
+#[lab_guest::test(modules = ["vexfs"], disks = ["pool:256"], kernels = "stock", timeout = 240)]
+fn a_flush_that_takes_long_holds_up_nobody_who_did_not_ask_for_it() -> Result<()> {
+    const FLUSH: Duration = Duration::from_secs(8);
+    let disk = Mapped::over("pool", "slow")?;
+    format_path(&disk.path(), &FormatOptions::default())?;
+    let path = disk.path();
+    let server = Server::start(&["--target", "fs", path.to_str().context("a device's name is text")?])?;
+    // Calls that had to wait for the flush would degrade the mount.
+    let mount = server.mount("timeout=1000,retries=1")?;
+    fs::create_dir(at("work"))?;
+    File::open(at("work"))?.sync_all()?;
+    disk.becomes(&disk.slow_flushes(u32::try_from(FLUSH.as_millis())?))?;
+    thread::scope(|scope| -> Result<()> {
+        let synced = scope.spawn(|| -> Result<Duration> {
+            let mut file = File::create_new(at("work/synced"))?;
+            file.write_all(&[7; 5000])?;
+            let begin = Instant::now();
+            file.sync_all()?;
+            Ok(begin.elapsed())
+        });
+        thread::sleep(Duration::from_millis(300));
+        let begin = Instant::now();
+        for number in 0..50 {
+            let file = File::create_new(at(&format!("work/{number}")))?;
+            // A call, behind what was posted.
+            fallocate(&file, FallocateFlags::empty(), 0, 8192)?;
+        }
+        let took = begin.elapsed();
+        let waited = synced.join().map_err(|_| anyhow!("the writer panicked"))??;
+        ensure!(took < FLUSH / 2, "others waited {took:?}");
+        ensure!(
+            waited > FLUSH / 2,
+            "an fsync took {waited:?} where a flush takes {FLUSH:?}"
+        );
+        Ok(())
+    })?;
+    disk.becomes(&disk.linear())?;
+    ensure!(mount.counter("degraded")? == 0, "the mount was degraded");
+    mount.unmount()?;
+    server.stop()?;
+    assert_sound(Arc::new(FileDisk::open(&path, Access::ReadOnly)?))?;
+    disk.remove()
 }
 
 /// Flushes that a device was sent, as the kernel counts them.
