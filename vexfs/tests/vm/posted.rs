@@ -22,6 +22,14 @@ use vexfs::pool::format::{FormatOptions, format_path};
 
 use crate::served::{Mount, Server, at, drop_caches};
 
+/// Another test may have left a pool on the disk.
+fn anew() -> FormatOptions {
+    FormatOptions {
+        force: true,
+        ..FormatOptions::default()
+    }
+}
+
 const FILES: usize = 3000;
 /// Calls for all of them: grants, and what the mount asks besides.
 const FEW: u64 = 40;
@@ -186,7 +194,7 @@ fn errno(result: std::io::Result<()>) -> Option<Errno> {
 fn what_is_synced_is_sent_and_made_durable_in_one_request() -> Result<()> {
     const FILES: u64 = 100;
     let disk = sys::disk("pool")?;
-    format_path(&disk, &FormatOptions::default())?;
+    format_path(&disk, &anew())?;
     let disk = disk.to_str().context("a device's name is text")?;
     let server = Server::start(&["--target", "fs", disk])?;
     let mount = server.mount("")?;
@@ -222,7 +230,7 @@ fn what_is_synced_is_sent_and_made_durable_in_one_request() -> Result<()> {
 fn a_flush_that_takes_long_holds_up_nobody_who_did_not_ask_for_it() -> Result<()> {
     const FLUSH: Duration = Duration::from_secs(8);
     let disk = Mapped::over("pool", "slow")?;
-    format_path(&disk.path(), &FormatOptions::default())?;
+    format_path(&disk.path(), &anew())?;
     let path = disk.path();
     let server = Server::start(&["--target", "fs", path.to_str().context("a device's name is text")?])?;
     // Calls that had to wait for the flush would degrade the mount.
