@@ -218,7 +218,7 @@ impl Model for Room {
             Event::DiesOver(index) => {
                 state.deliver(index);
                 // The client sends it again.
-                state.messages = last.messages.clone();
+                state.messages.clone_from(&last.messages);
                 state.server = None;
             }
             Event::Starts => {
