@@ -17,7 +17,7 @@ use crate::codec::Reader;
 use crate::error::{Errno, Error, Result};
 use crate::fs::op::Op;
 use crate::fs::record::Kind;
-use crate::fs::{Mark, NewSession, Patience, Seek, SessionView, Tried};
+use crate::fs::{Mark, NewSession, Patience, Seek, SessionView};
 use crate::units::{FileBlock, Ino, blocks_for};
 
 /// Entries looked at for one listing, at most.
@@ -417,14 +417,15 @@ impl Call<'_> {
             self.server.fs.grant_numbers(inodes, mark, self.patience)?;
         }
         let blocks = wanted.credits.get();
-        let mut tried = Tried::default();
-        while self.promise(&wanted) == 0 && blocks > 0 {
-            self.needs_patience()?;
-            if !self.server.fs.make_room(&mut tried)? {
-                break;
-            }
+        let promised = self.server.fs.with_room(self.patience, || match self.promise(&wanted) {
+            0 if blocks > 0 => Err(Errno::NoSpace.into()),
+            _ => Ok(()),
+        });
+        match promised {
+            // Nothing is granted then, which the client sees.
+            Ok(()) | Err(Error::Posix(Errno::NoSpace)) => Ok(Answer::default()),
+            Err(error) => Err(error),
         }
-        Ok(Answer::default())
     }
 
     /// Promises what there is of what is wanted. How many blocks more.

@@ -235,8 +235,8 @@ fn a_flush_that_takes_long_holds_up_nobody_who_did_not_ask_for_it() -> Result<()
     format_path(&disk.path(), &anew())?;
     let path = disk.path();
     let server = Server::start(&["--target", "fs", path.to_str().context("a device's name is text")?])?;
-    // Calls that had to wait for the flush would degrade the mount.
-    let mount = server.mount("timeout=1000,retries=1")?;
+    // Calls that had to wait for the flush would degrade the mount: they have 4.5 s.
+    let mount = server.mount("timeout=3000,retries=1")?;
     fs::create_dir(at("work"))?;
     File::open(at("work"))?.sync_all()?;
     disk.becomes(&disk.slow_flushes(u32::try_from(FLUSH.as_millis())?))?;
