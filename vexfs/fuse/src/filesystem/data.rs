@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use fuser::ReplyData;
+use fuser::{ReplyData, WriteFlags};
 use nix::libc;
 use vexfs::fs::{Preallocation, Seek};
 use vexfs::units::{BLOCK_SIZE, Ino};
@@ -40,6 +40,26 @@ fn with_buffer<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
 pub(super) struct Place {
     pub(super) ino: Ino,
     pub(super) at: u64,
+}
+
+/// What the kernel makes of a write of which only a part found room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It tells the caller how much was written.
+    Told,
+    /// It must not be told so. Past the page cache it would call that an I/O error, and of pages that it wrote back it
+    /// would not notice. An error has it cut off again what a write past the cache left behind the end of the file.
+    Refused,
+}
+
+impl Part {
+    pub(super) fn of(write: WriteFlags, flags: i32) -> Self {
+        if write.contains(WriteFlags::FUSE_WRITE_CACHE) || flags & libc::O_DIRECT != 0 {
+            Self::Refused
+        } else {
+            Self::Told
+        }
+    }
 }
 
 impl Place {
@@ -78,11 +98,23 @@ impl VexFilesystem {
     }
 
     /// Writes. With `O_SYNC` or `O_DSYNC` also makes it durable, since the kernel does not ask for that where the page
-    /// cache is passed by.
-    pub(super) fn write(&self, to: Place, bytes: &[u8], keep_set_ids: bool, flags: i32) -> Outcome<u32> {
+    /// cache is passed by. Says how much of it found room, which is less than all only where [`Part`] allows that.
+    pub(super) fn write(&self, to: Place, bytes: &[u8], keep_set_ids: bool, flags: i32, part: Part) -> Outcome<u32> {
         let count = self.change_bytes(to.ino, keep_set_ids, || {
-            self.room
-                .needing(&self.fs, || Ok(self.fs.write(to.ino, to.at, bytes, now())?))
+            let mut done = 0;
+            while let Some(rest) = bytes.get(done..).filter(|rest| done == 0 || !rest.is_empty()) {
+                let at = to.plus(done as u64).at;
+                let written = self
+                    .room
+                    .needing(&self.fs, || Ok(self.fs.write(to.ino, at, rest, now())?));
+                match written {
+                    Ok(0) => break,
+                    Ok(count) => done += count,
+                    Err(failure) if done == 0 || part == Part::Refused => return Err(failure),
+                    Err(_) => break,
+                }
+            }
+            Ok(done)
         })?;
         if flags & libc::O_DSYNC != 0 {
             self.fs.flush()?;

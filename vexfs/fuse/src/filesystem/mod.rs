@@ -55,7 +55,7 @@ use vexfs::units::BLOCK_SIZE;
 use self::attributes::Changes;
 use self::callers::Callers;
 use self::convert::{FOREVER, file_attributes, ino, no_file, timestamp};
-use self::data::Place;
+use self::data::{Part, Place};
 use self::lookups::Lookups;
 use self::names::Wish;
 use self::query::{NEVER, Queries};
@@ -426,7 +426,7 @@ impl fuser::Filesystem for VexFilesystem {
             if Queries::is_ours(number) {
                 self.write_query(number, offset, data, caller)
             } else {
-                self.write(to, data, keep, flags.0)
+                self.write(to, data, keep, flags.0, Part::of(write_flags, flags.0))
             }
         };
         match self.serve(Operation::Write, number, work) {

@@ -10,7 +10,7 @@ use nix::fcntl::{FallocateFlags, copy_file_range, fallocate};
 use nix::libc;
 use nix::unistd::{Whence, lseek};
 
-use crate::support::{Mounted, errno, open, stat};
+use crate::support::{Mapping, Mounted, errno, open, stat};
 
 /// Bytes that differ from place to place.
 fn pattern(count: usize) -> Vec<u8> {
@@ -102,6 +102,24 @@ mounted_tests! {
         assert!(bytes.chunks(1 << 16).all(|chunk| chunk == &pattern(1 << 16)[..chunk.len()]));
         fs::remove_file(mounted.at("filler")).unwrap();
         mounted.write("again", vec![1; 8 << 20]);
+        mounted.check();
+    }
+
+    fn a_direct_write_of_which_only_a_part_finds_room_is_refused_for_want_of_room() {
+        let mut mounted = Mounted::of_size(32 << 20, "");
+        let path = mounted.write("direct", vec![1; 1 << 20]);
+        mounted.write("kept", vec![2; 256 << 10]);
+        fill(&mounted);
+        // What this gives back is enough for what lies before the boundary of a MiB, and not for what lies behind it.
+        fs::remove_file(mounted.at("kept")).unwrap();
+        let direct = File::options().write(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
+        let mut mapping = Mapping::anonymous(1 << 20);
+        mapping.bytes().fill(3);
+        let told = direct.write_at(mapping.bytes(), (2 << 20) - (64 << 10));
+        assert_eq!(errno(told), libc::ENOSPC);
+        assert_eq!(direct.metadata().unwrap().len(), 1 << 20);
+        drop(direct);
+        assert_eq!(fs::read(&path).unwrap(), vec![1; 1 << 20]);
         mounted.check();
     }
 

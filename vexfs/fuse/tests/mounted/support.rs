@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -236,7 +236,7 @@ pub(crate) fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
-/// The bytes of a file in this process's memory, shared with all who use the file.
+/// Memory of this process: the bytes of a file, shared with all who use it, or nobody else's.
 pub(crate) struct Mapping {
     at: NonNull<u8>,
     length: usize,
@@ -244,18 +244,17 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     pub(crate) fn of(file: &File, length: usize) -> Self {
+        Self::map(length, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    pub(crate) fn anonymous(length: usize) -> Self {
+        Self::map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+    }
+
+    fn map(length: usize, flags: i32, file: RawFd) -> Self {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the system chooses a place where nothing is yet.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                protection,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, file, 0) };
         assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
         Self {
             at: NonNull::new(at.cast()).unwrap(),
