@@ -7,11 +7,13 @@
 //! - [`table`]: the catalogue as a table for people.
 //! - [`judge`]: a test's result against what its scenario expects. Sans-IO.
 //! - [`known`]: failures that are known, until a day.
+//! - [`application`]: an application that is told what it was promised; used inside machines.
 //! - [`monitor`]: resources followed while a scenario runs; used inside machines.
 //!
 //! A scenario is run by a lab test: one that was there already, where it does just that and measures it, or one of
 //! `tests/vm` of this package.
 
+pub mod application;
 pub mod catalogue;
 pub mod judge;
 pub mod known;

@@ -18,7 +18,7 @@ use super::{Case, Outcome, TestResult, tail, verdict_in};
 use crate::crash::{CrashEvent, Recovery, RecoveryLevel, Report};
 use crate::host::workspace;
 use crate::kernel::{Kernel, modules};
-use crate::vm::{Disk, EMULATOR_FAULT, Ended, Ivshmem, Machine, SharedMemory, Spec, Stream};
+use crate::vm::{Disk, EMULATOR_FAULT, Ended, Ivshmem, Machine, Medium, SharedMemory, Spec, Stream};
 
 /// How long the guest may take to make a checkpoint durable.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(10);
@@ -315,14 +315,10 @@ impl Batch {
     ) -> Result<Machine> {
         let start = Instant::now();
         let spec = machine.power_cut()?;
-        let checkpoint = spec
-            .disks
-            .iter()
-            .find(|disk| disk.name == CHECKPOINT_DISK)
-            .map(|disk| disk.path.clone());
-        let survived = match checkpoint {
-            Some(path) => recovery::checkpoint_survived(&path, acknowledged)?,
-            None => false,
+        let checkpoint = spec.disks.iter().find(|disk| disk.name == CHECKPOINT_DISK);
+        let survived = match checkpoint.map(|disk| &disk.medium) {
+            Some(Medium::File(path)) => recovery::checkpoint_survived(path, acknowledged)?,
+            _ => false,
         };
         ledger.integrity.performed += 1;
         ledger.integrity.passed += u64::from(survived);

@@ -16,6 +16,7 @@ mod qemu;
 mod shell;
 mod spec;
 pub mod system;
+mod volatile;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -34,7 +35,8 @@ use lab_guest::protocol::{Command, Decoder, Exit, Message, ToGuest, ToHost, Vita
 
 pub use monitor::Monitor;
 pub use qemu::Accelerator;
-pub use spec::{Bounds, Disk, Ivshmem, Root, SharedMemory, Spec};
+pub use spec::{Bounds, Disk, Ivshmem, Medium, Root, SharedMemory, Spec};
+pub use volatile::{Lost, VolatileDisk};
 
 use crate::crash::{Classifier, CrashType, Effect, LineSplitter, Report, Sighting, Trend, TrendConfig};
 use crate::kernel::KernelId;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lab_guest::protocol::{PORT_NAME, ROOT_TAG, SHARE_TAG};
 
-use super::spec::{Ivshmem, Root, Spec};
+use super::spec::{Ivshmem, Medium, Root, Spec};
 
 /// How guest instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +121,14 @@ pub(super) fn command_line(spec: &Spec, initramfs: &Path, sockets: &Sockets<'_>)
     }
 
     for (number, disk) in spec.disks.iter().enumerate() {
-        let file = format!("if=none,format=raw,cache=writeback,discard=unmap,id=disk{number},file=");
-        line.option("-drive", &[(&file, &disk.path)]);
+        let drive = format!("if=none,format=raw,cache=writeback,discard=unmap,id=disk{number},file");
+        match &disk.medium {
+            Medium::File(path) => line.option("-drive", &[(&format!("{drive}="), path)]),
+            Medium::Served(socket) => {
+                let served = format!("{drive}.driver=nbd,file.server.type=unix,file.server.path=");
+                line.option("-drive", &[(&served, socket)]);
+            }
+        }
         line.add("-device")
             .add(format!("virtio-blk-pci,drive=disk{number},serial={}", disk.name));
     }

@@ -114,13 +114,22 @@ impl Bounds {
     }
 }
 
-/// A disk: a sparse file that survives the machine.
+/// A disk, which survives the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Its serial number in the guest; at most 20 bytes.
     pub name: String,
-    /// The file behind it.
-    pub path: PathBuf,
+    /// What is behind it.
+    pub medium: Medium,
+}
+
+/// What is behind a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Medium {
+    /// A sparse file. It keeps all that a machine wrote to it, flushed or not.
+    File(PathBuf),
+    /// The socket of an NBD server; see [`super::VolatileDisk`].
+    Served(PathBuf),
 }
 
 impl Disk {
@@ -137,7 +146,7 @@ impl Disk {
             .with_context(|| format!("sizing {}", path.display()))?;
         Ok(Self {
             name: name.to_owned(),
-            path,
+            medium: Medium::File(path),
         })
     }
 }

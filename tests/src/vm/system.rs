@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Bounds, Disk, Root, Spec, agent};
+use super::{Bounds, Disk, Medium, Root, Spec, agent};
 use crate::host::command::{Cmd, command, privileged};
 use crate::host::progress::Step;
 use crate::host::{apt, cache};
@@ -163,7 +163,7 @@ impl System {
         file_system(command(MAKE), MEDIA_DISK, MEDIA_SIZE, given, &media)?;
         let disk = |name: &str, path| Disk {
             name: name.to_owned(),
-            path,
+            medium: Medium::File(path),
         };
         Ok(Spec {
             root: Root::Disk {

@@ -41,12 +41,15 @@ const JUMPS: [&str; 2] = [
     "a day, and 400 days ahead, a day and three years back",
 ];
 const CUT: [&str; 2] = [
-    "a pool on a disk, mounted, files made durable one by one",
-    "the machine's power is cut, twice",
+    "a pool on a disk with a cache, mounted, an application whose promises are noted outside of the machine",
+    "the machine's power is cut, several times, and the disk's cache is lost",
 ];
 const DURABLE: &[Expectation] = &[
     measured(P::Recovery, "from the boot until it is mounted"),
-    measured(P::Integrity, "every durable file, noted outside the machine; the check"),
+    measured(
+        P::Integrity,
+        "every promise, and names and attributes as after some step; the check",
+    ),
 ];
 const BOOKS: &str = "each writer's book against the tree: cached, uncached, mounted again";
 
@@ -443,7 +446,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         DURABLE,
         [
             "tests/scenarios",
-            "power::no_durable_file_of_a_fuse_mount_is_lost_with_the_power",
+            "power::no_promise_of_a_fuse_mount_is_broken_by_a_few_power_cuts",
         ],
     ),
     scenario(
@@ -453,7 +456,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         DURABLE,
         [
             "tests/scenarios",
-            "power::no_durable_file_of_a_kernel_mount_is_lost_with_the_power",
+            "power::no_promise_of_a_kernel_mount_is_broken_by_a_few_power_cuts",
         ],
     ),
     scenario(

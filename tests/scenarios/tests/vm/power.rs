@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The machine loses power while files of a mount are made durable one by one: each that was is there. From the host.
+//! The machine loses power under an application, again and again: what it was promised is there. From the host.
+//!
+//! The promises are noted here ([`lab_scenarios::application`]), and what is lost is not only the machine's memory, but also what its
+//! disk had in a cache ([`VolatileDisk`]).
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,13 +12,17 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::host::workspace;
 use lab::kernel;
 use lab::runner::guest;
-use lab::vm::{Disk, Ended, Machine, Spec, Stream};
+use lab::vm::{Ended, Machine, Spec, Stream, VolatileDisk};
 use lab_guest::measure::{Promise, check, recovered};
 use lab_guest::protocol::Command;
+use lab_scenarios::application::{FOUND, PROMISED};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Power cuts of a test, each on the pool as the one before left it.
-const CUTS: u64 = 2;
+const WORKERS: usize = 4;
+/// After so many cuts the pool is closed and checked.
+const CUTS_BETWEEN_CHECKS: u32 = 20;
+/// The longest that the application works between two cuts, in milliseconds.
+const WORK: u64 = 3000;
 /// Sets `$pool` to the scratch disk, makes a pool of it the first time, mounts it at `/mnt/pool`.
 const MOUNT: &str = "mkdir -p /mnt/pool
 for d in /sys/block/*; do [ \"$(cat $d/serial 2>/dev/null)\" = pool ] && pool=/dev/${d##*/}; done
@@ -25,128 +32,160 @@ fuse) modprobe fuse; $CLI mount --fuse $pool /mnt/pool ;;
 kernel) modprobe ublk_drv; insmod $LAB_MODULES/vexfs.ko; mount -i -t vexfs $($CLI add $pool) /mnt/pool ;;
 esac
 ";
-/// One file after the other, with its number in it; tells the number when the file and its name are durable.
-const WRITE: &str = "i=$NEXT; while :; do
-printf '%08d' $i > /mnt/pool/draft; sync /mnt/pool/draft; mv /mnt/pool/draft /mnt/pool/$i; sync /mnt/pool; echo $i; i=$((i + 1)); done";
-/// Reads them up to a number, unmounts, looks for damage.
-const READ: &str = "echo mounted; i=0; while [ $i -le $LAST ]; do
-[ \"$(cat /mnt/pool/$i)\" = $(printf '%08d' $i) ] || { echo file $i; exit 1; }; i=$((i + 1)); done
-$CLI umount /mnt/pool; [ $FRONT = fuse ] || $CLI del --all; $CLI check --scrub $pool; echo sound";
+const WORK_ON: &str = "exec $APPLICATION /mnt/pool $SEED $PROMISED";
+/// Looks, unmounts, looks for damage.
+const LOOK: &str = "$APPLICATION --look /mnt/pool $SEED $PROMISED
+$CLI umount /mnt/pool; [ $FRONT = fuse ] || $CLI del --all; $CLI check --scrub $pool > /tmp/check || { cat /tmp/check; exit 1; }; echo sound";
 
-/// What a command in the guest printed so far.
-#[derive(Default)]
-struct Printed {
-    out: String,
-    errors: String,
-}
-
-impl Printed {
-    fn take(&mut self, stream: Stream, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        match stream {
-            Stream::Out => self.out.push_str(&text),
-            Stream::Err => self.errors.push_str(&text),
-        }
-    }
-}
-
-/// `vexfs-ublk`, where it was built; the guest finds it at the same place.
-fn program() -> Result<PathBuf> {
+/// A program of ours, where it was built; the guest finds it at the same place.
+fn program(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let built = this.ancestors().nth(2).context("a test lies below its target folder")?;
-    let path = built.join("vexfs-ublk");
+    let path = built.join(name);
     ensure!(path.exists(), "{} is not built", path.display());
     Ok(path)
 }
 
-fn nothing_durable_is_lost(kernel: &str, front: &str) -> Result<()> {
+/// What the application is known to have been promised, and what it said.
+struct Book {
+    promised: [u64; WORKERS],
+    found: usize,
+    line: String,
+    errors: String,
+    sound: bool,
+}
+
+impl Book {
+    fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
+        let text = String::from_utf8_lossy(bytes);
+        if stream == Stream::Err {
+            self.errors.push_str(&text);
+            return Ok(());
+        }
+        self.line.push_str(&text);
+        // The last line may not be whole yet.
+        while let Some(end) = self.line.find('\n') {
+            let line: String = self.line.drain(..=end).collect();
+            self.note(line.trim_end()).with_context(|| line.clone())?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, line: &str) -> Result<()> {
+        self.sound |= line == "sound";
+        let words: Vec<&str> = line.split(' ').collect();
+        let [what, worker, steps] = words[..] else {
+            return Ok(());
+        };
+        let (worker, steps): (usize, u64) = (worker.parse()?, steps.parse()?);
+        let promised = self.promised.get_mut(worker).context("no such worker")?;
+        match what {
+            FOUND => {
+                ensure!(steps >= *promised, "{steps} steps found, {promised} were promised");
+                self.found += 1;
+            }
+            PROMISED => *promised = steps,
+            _ => bail!("not understood"),
+        }
+        Ok(())
+    }
+}
+
+/// One after the other on the same pool.
+fn cuts(kernel: &str, front: &str, cuts: u32) -> Result<()> {
     let kernel = kernel::ensure(kernel.parse()?, false)?;
     let modules = kernel::modules::ensure(&kernel)?;
     let directory = workspace::machine_directory(&format!("power-{front}-{}", kernel.id));
     std::fs::create_dir_all(&directory)?;
+    let disk = VolatileDisk::create(&directory, "pool", 512)?;
     let mut spec = Spec::new(&kernel, &directory);
-    spec.disks.push(Disk::create(&directory, "pool", 256)?);
-    let cli = program()?;
-    let script = |first: bool, next: u64, work: &str| Command {
-        env: guest::environment(&modules),
-        ..Command::shell(&format!(
-            "set -e; CLI={} FRONT={front} FIRST={} NEXT={next} LAST={next}\n{MOUNT}{work}",
-            cli.display(),
-            if first { "1" } else { "" }
-        ))
+    spec.disks.push(disk.disk());
+    let (cli, app) = (program("vexfs-ublk")?, program("lab-application")?);
+    let seed = 1;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut book = Book {
+        promised: [0; WORKERS],
+        found: 0,
+        line: String::new(),
+        errors: String::new(),
+        sound: false,
     };
-    let mut next = 0;
-    for cut in 0..CUTS {
-        let mut machine = Machine::boot(&spec)?;
-        let job = machine.start(&script(cut == 0, next, WRITE))?;
-        let mut printed = Printed::default();
-        let start = Instant::now();
-        while printed.out.lines().count() < 8 {
-            ensure!(
-                start.elapsed() < LIMIT,
-                "it does not write: {} {}",
-                printed.out,
-                printed.errors
-            );
-            let ended = machine.wait(job, Duration::from_millis(200), |stream, bytes| {
-                printed.take(stream, bytes);
-            });
-            ensure!(
-                matches!(ended, Ended::TimedOut),
-                "{ended:?}: {} {}",
-                printed.out,
-                printed.errors
-            );
-        }
-        let more = Duration::from_millis(700 + 430 * cut);
-        machine.wait(job, more, |stream, bytes| printed.take(stream, bytes));
-        spec = machine.power_cut()?;
-        // The last line may be half a number.
-        let whole = printed.out.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let last: u64 = whole.lines().last().context("nothing was written")?.trim().parse()?;
-
+    let (mut unflushed, mut undone) = (0, 0);
+    for cut in 0..=cuts {
+        let looks = cut == cuts || cut % CUTS_BETWEEN_CHECKS == CUTS_BETWEEN_CHECKS - 1;
+        let promised = book.promised.map(|steps| steps.to_string()).join(" ");
+        let script = format!(
+            "set -e; CLI={} APPLICATION={} FRONT={front} FIRST={} SEED={seed} PROMISED='{promised}'\n{MOUNT}{}",
+            cli.display(),
+            app.display(),
+            if cut == 0 { "1" } else { "" },
+            if looks { LOOK } else { WORK_ON },
+        );
+        (book.found, book.sound) = (0, false);
+        book.line.clear();
+        book.errors.clear();
         let mut machine = Machine::boot(&spec)?;
         let begin = Instant::now();
-        let job = machine.start(&script(false, last, READ))?;
-        let mut printed = Printed::default();
-        while !printed.out.contains("mounted") {
+        let job = machine.start(&Command {
+            env: guest::environment(&modules),
+            ..Command::shell(&script)
+        })?;
+        let mut until = None;
+        loop {
+            let mut noted = Ok(());
             let ended = machine.wait(job, Duration::from_millis(100), |stream, bytes| {
-                printed.take(stream, bytes);
+                if noted.is_ok() {
+                    noted = book.take(stream, bytes);
+                }
             });
-            ensure!(
-                matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT || printed.out.contains("mounted"),
-                "it does not mount after cut {cut}: {ended:?} {} {}",
-                printed.out,
-                printed.errors
-            );
+            if book.found == WORKERS && until.is_none() {
+                recovered(&format!("the mount after cut {cut}"), begin)?;
+                until = Some(Instant::now() + Duration::from_millis(random.u64(..WORK)));
+            }
+            if looks && book.sound {
+                break;
+            }
+            let works = matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT;
+            if noted.is_err() || !works {
+                let words = format!(
+                    "after {cut} cuts, promised {promised}: {noted:?}, {ended:?} {}",
+                    book.errors
+                );
+                check(Promise::Integrity, false, words)?;
+            }
+            if !looks && until.is_some_and(|until| until < Instant::now()) {
+                break;
+            }
         }
-        recovered(&format!("the mount after cut {cut}"), begin)?;
-        let ended = machine.wait(job, LIMIT, |stream, bytes| printed.take(stream, bytes));
-        let sound = printed.out.trim_end().ends_with("sound");
-        let words = if sound {
-            format!("cut {cut}: {} durable files are there, the pool is sound", last + 1)
-        } else {
-            format!(
-                "cut {cut}, {last} was durable: {ended:?} {} {}",
-                printed.out, printed.errors
-            )
-        };
-        check(Promise::Integrity, sound, words)?;
         if let Some(report) = machine.take_report() {
             bail!("the kernel complains: {report}");
         }
         spec = machine.power_cut()?;
-        next = last + 1;
+        let lost = disk.lose_power(&mut random)?;
+        (unflushed, undone) = (unflushed + lost.unflushed, undone + lost.undone);
     }
+    ensure!(undone > 0, "no cut came between a write and its flush");
+    let steps: u64 = book.promised.iter().sum();
+    let words = format!(
+        "{cuts} cuts, {steps} steps promised; {undone} of {unflushed} writes that no flush had followed were undone; \
+         every promise was kept and the pool is sound"
+    );
+    println!("{words}");
+    check(Promise::Integrity, true, words)?;
     Ok(std::fs::remove_dir_all(&directory)?)
 }
 
-#[lab_guest::test(kernels = "stock", timeout = 400, stress = true)]
-fn no_durable_file_of_a_fuse_mount_is_lost_with_the_power(kernel: &str) -> Result<()> {
-    nothing_durable_is_lost(kernel, "fuse")
+#[lab_guest::test(kernels = "stock", timeout = 600, stress = true)]
+fn no_promise_of_a_fuse_mount_is_broken_by_a_few_power_cuts(kernel: &str) -> Result<()> {
+    cuts(kernel, "fuse", 5)
 }
 
-#[lab_guest::test(kernels = "stock", timeout = 400, stress = true)]
-fn no_durable_file_of_a_kernel_mount_is_lost_with_the_power(kernel: &str) -> Result<()> {
-    nothing_durable_is_lost(kernel, "kernel")
+#[lab_guest::test(kernels = "stock", timeout = 600, stress = true)]
+fn no_promise_of_a_kernel_mount_is_broken_by_a_few_power_cuts(kernel: &str) -> Result<()> {
+    cuts(kernel, "kernel", 5)
+}
+
+#[lab_guest::test(kernels = "stock", timeout = 7200, stress = true)]
+fn no_promise_of_a_kernel_mount_is_broken_by_two_hundred_power_cuts(kernel: &str) -> Result<()> {
+    cuts(kernel, "kernel", 200)
 }

@@ -256,7 +256,8 @@ impl State {
 
     /// The states that are allowed when this call was under way at the end: not done, done, and for a long one that
     /// moves bytes, a part from its beginning. What was answered of it is there in any case. A write past the page cache
-    /// changes the bytes in their place before the file grows: it may have ended between the two.
+    /// changes the bytes in their place before the file grows: it may have ended between the two. And the time of change is
+    /// noted before the bytes change: where a call fails and its caller lives, the time may have changed alone.
     pub(super) fn outcomes(&self, Pending { op, answered }: &Pending) -> Vec<State> {
         let mut counts = Vec::new();
         match op {
@@ -290,8 +291,17 @@ impl State {
             _ => None,
         };
         let not_done = (*answered == 0).then(|| self.clone());
+        let time_alone = match op {
+            Op::Write { path, .. } | Op::Copy { to: path, .. } | Op::Punch { path, .. } if *answered == 0 => {
+                let mut state = self.clone();
+                state.change(path, |file| file.modified = None);
+                Some(state)
+            }
+            _ => None,
+        };
         not_done
             .into_iter()
+            .chain(time_alone)
             .chain(done)
             .chain(before_growth.into_iter().flatten())
             .collect()

@@ -238,6 +238,35 @@ fn a_write_past_the_page_cache_may_end_between_its_bytes_and_the_growth_of_the_f
 }
 
 #[test]
+fn of_a_write_that_failed_the_time_may_be_there_and_of_another_call_not() {
+    let place = Place::new("time");
+    let mut writer = place.writer(0);
+    small_tree(&mut writer);
+    let modified = (1_000_000, 5);
+    let times = Op::SetTimes {
+        path: "a".into(),
+        modified,
+    };
+    let create = Op::Create {
+        path: "other".into(),
+        mode: 0o644,
+    };
+    example(&mut writer, &[times, create]);
+    let file = fs::File::options().write(true).open(writer.root.join("a")).unwrap();
+    file.set_modified(std::time::SystemTime::now()).unwrap();
+    assert!(recognised(&Pending::new(write("a", 100, 3_000, 9)), &writer));
+    assert!(
+        !recognised(&Pending::new(write("other", 100, 3_000, 9)), &writer),
+        "another file's"
+    );
+    let mode = Op::SetMode {
+        path: "a".into(),
+        mode: 0o600,
+    };
+    assert!(!recognised(&Pending::new(mode), &writer));
+}
+
+#[test]
 fn an_interrupted_call_may_be_done_or_not_but_not_half_of_a_page() {
     let place = Place::new("interrupted");
     let mut writer = place.writer(0);
