@@ -274,11 +274,14 @@ impl Cached {
             }
             TRIM => self.discard(offset, length)?,
             WRITE_ZEROES => {
-                for start in (0..length).step_by(CACHE / 8) {
-                    let part = (length - start).min((CACHE / 8) as u32);
+                let mut left = length as usize;
+                let mut at = offset;
+                while left > 0 {
+                    let part = left.min(CACHE / 8);
                     bytes.clear();
-                    bytes.resize(part as usize, 0);
-                    self.write(offset + u64::from(start), bytes)?;
+                    bytes.resize(part, 0);
+                    self.write(at, bytes)?;
+                    (at, left) = (at + part as u64, left - part);
                 }
             }
             _ => return Ok(false),

@@ -80,7 +80,7 @@ impl Plan {
     }
 
     /// The step with this number, `state` being what those before it made.
-    pub(super) fn step(&self, number: u64, state: &State) -> Step {
+    pub(super) fn step(self, number: u64, state: &State) -> Step {
         let mut random = fastrand::Rng::with_seed(self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         if number % LAZY == LAZY - 1 {
             return Step::SyncAll;

@@ -143,7 +143,7 @@ fn of_a_write_under_way_pages_may_be_there_and_nothing_else() {
     let first = usize::try_from(PAGE - piece.at % PAGE).unwrap();
     file.write_all_at(&bytes[..first], piece.at).unwrap();
     assert!(scene.look().is_ok(), "the first page");
-    file.write_all_at(&bytes[..first + 1], piece.at).unwrap();
+    file.write_all_at(&bytes[..=first], piece.at).unwrap();
     let whole = before.len() as u64 >= piece.end();
     assert_eq!(scene.look().is_err(), whole, "a byte of the second, over others");
     file.write_all_at(&[bytes[0] ^ 1], piece.at).unwrap();

@@ -145,8 +145,8 @@ fn cuts(kernel: &str, front: &str, cuts: u32) -> Result<()> {
             if looks && book.sound {
                 break;
             }
-            let works = matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT;
-            if noted.is_err() || !works {
+            let goes_on = matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT;
+            if noted.is_err() || !goes_on {
                 let words = format!(
                     "after {cut} cuts, promised {promised}: {noted:?}, {ended:?} {}",
                     book.errors
