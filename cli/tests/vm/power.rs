@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The machine loses power while a volume is written to: what was flushed is there, and pool and file system are sound.
+//! The machine and its disk's cache lose power while a volume is written to: what was flushed is there, and pool and file
+//! system are sound.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lab::host::workspace;
 use lab::kernel;
 use lab::runner::guest;
-use lab::vm::{Disk, Machine, Spec, Stream};
+use lab::vm::{Machine, Spec, Stream, VolatileDisk};
 use lab_guest::protocol::Command;
 
 const CLI: &str = env!("CARGO_BIN_EXE_vexfs-ublk");
@@ -45,7 +46,9 @@ fn nothing_flushed_is_lost(kernel: &str, cuts: usize) -> Result<()> {
         .join(format!("power-{}-{}", kernel.id, std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let mut spec = Spec::new(&kernel, &directory);
-    spec.disks.push(Disk::create(&directory, "pool", 512)?);
+    let disk = VolatileDisk::create(&directory, "pool", 512)?;
+    spec.disks.push(disk.disk());
+    let mut random = fastrand::Rng::with_seed(1);
     ensure!(
         Path::new(CLI).with_file_name("vexfs-ublkd").exists(),
         "the daemon is not built"
@@ -77,10 +80,11 @@ fn nothing_flushed_is_lost(kernel: &str, cuts: usize) -> Result<()> {
         let more = Duration::from_millis(700 + 330 * (cut as u64 % 5));
         machine.wait(job, more, |stream, bytes| take(&mut told, &mut errors, stream, bytes));
         spec = machine.power_cut()?;
+        let undone = disk.lose_power(&mut random)?;
         // The last line may be half a number.
         let whole = told.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let last: usize = whole.lines().last().context("nothing was written")?.parse()?;
-        println!("cut {cut}: {} blocks and files were flushed", last + 1);
+        println!("cut {cut}: {} blocks and files were flushed, {undone:?}", last + 1);
 
         let mut machine = Machine::boot(&spec)?;
         let reading = Command {
@@ -95,6 +99,7 @@ fn nothing_flushed_is_lost(kernel: &str, cuts: usize) -> Result<()> {
             "after cut {cut}, at {last}: {ended:?} {told} {errors}"
         );
         spec = machine.power_cut()?;
+        disk.lose_power(&mut random)?;
     }
     Ok(std::fs::remove_dir_all(&directory)?)
 }

@@ -2,6 +2,7 @@
 
 //! The kernel module `vexfs` and pools on block devices, inside lab machines.
 
+mod compiled;
 mod images;
 mod interfaces;
 mod listed;

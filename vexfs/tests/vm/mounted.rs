@@ -186,3 +186,8 @@ fn ranges_that_move_read_back() -> Result<()> {
 fn blocks_that_fio_verifies_are_right() -> Result<()> {
     suite("fio", 1)
 }
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 3600, memory = 3072, stress = true)]
+fn programs_find_in_it_what_they_left_there() -> Result<()> {
+    suite("applications", 1)
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use lab::host::workspace;
 use lab::kernel;
-use lab::vm::{Disk as Scratch, Ended, Machine, Spec};
+use lab::vm::{Ended, Machine, Spec, VolatileDisk};
 use lab_guest::protocol::Command;
 use lab_guest::sys;
 use vexfs::check::assert_sound;
@@ -77,7 +77,9 @@ fn what_was_flushed_survives_power_cuts(kernel: &str) -> Result<()> {
     let directory = workspace::machine_directory("pool-power");
     std::fs::create_dir_all(&directory)?;
     let mut spec = Spec::new(&kernel, &directory);
-    spec.disks.push(Scratch::create(&directory, DISK, 256)?);
+    let disk = VolatileDisk::create(&directory, DISK, 256)?;
+    spec.disks.push(disk.disk());
+    let mut random = fastrand::Rng::with_seed(1);
     let mut flushed = 0;
     // Not at equal distances: a cut meets a checkpoint, a flush, or neither.
     for rounds in [37, 5, 81, 1] {
@@ -102,8 +104,8 @@ fn what_was_flushed_survives_power_cuts(kernel: &str) -> Result<()> {
             flushed = numbers.max().unwrap_or(flushed).max(flushed);
         }
         spec = machine.power_cut()?;
+        println!("{flushed} flushes, {:?}", disk.lose_power(&mut random)?);
     }
-    println!("{flushed} flushes, 4 power cuts");
     let mut machine = Machine::boot(&spec)?;
     let job = machine.start(&fixture("pool::holds_what_was_flushed", flushed)?)?;
     let mut output = Vec::new();
