@@ -12,13 +12,14 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::host::workspace;
 use lab::kernel;
 use lab::runner::guest;
-use lab::vm::{Ended, Machine, Spec, Stream, VolatileDisk};
+use lab::vm::{Ended, Lost, Machine, Spec, Stream, VolatileDisk};
 use lab_guest::measure::{Promise, check, recovered};
 use lab_guest::protocol::Command;
 use lab_scenarios::application::{FOUND, PROMISED};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const WORKERS: usize = 4;
+const SEED: u64 = 1;
 /// After so many cuts the pool is closed and checked.
 const CUTS_BETWEEN_CHECKS: u32 = 20;
 /// The longest that the application works between two cuts, in milliseconds.
@@ -46,16 +47,25 @@ fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What the application is known to have been promised, and what it said.
+/// What the application is known to have been promised, and what it said since the last boot.
+#[derive(Default)]
 struct Book {
     promised: [u64; WORKERS],
+    /// Workers that found what must be there.
     found: usize,
+    sound: bool,
     line: String,
     errors: String,
-    sound: bool,
 }
 
 impl Book {
+    fn rebooted(&mut self) {
+        *self = Self {
+            promised: self.promised,
+            ..Self::default()
+        };
+    }
+
     fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         let text = String::from_utf8_lossy(bytes);
         if stream == Stream::Err {
@@ -91,81 +101,91 @@ impl Book {
     }
 }
 
-/// One after the other on the same pool.
-fn cuts(kernel: &str, front: &str, cuts: u32) -> Result<()> {
-    let kernel = kernel::ensure(kernel.parse()?, false)?;
-    let modules = kernel::modules::ensure(&kernel)?;
-    let directory = workspace::machine_directory(&format!("power-{front}-{}", kernel.id));
-    std::fs::create_dir_all(&directory)?;
-    let disk = VolatileDisk::create(&directory, "pool", 512)?;
-    let mut spec = Spec::new(&kernel, &directory);
-    spec.disks.push(disk.disk());
-    let (cli, app) = (program("vexfs-ublk")?, program("lab-application")?);
-    let seed = 1;
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut book = Book {
-        promised: [0; WORKERS],
-        found: 0,
-        line: String::new(),
-        errors: String::new(),
-        sound: false,
-    };
-    let (mut unflushed, mut undone) = (0, 0);
-    for cut in 0..=cuts {
-        let looks = cut == cuts || cut % CUTS_BETWEEN_CHECKS == CUTS_BETWEEN_CHECKS - 1;
-        let promised = book.promised.map(|steps| steps.to_string()).join(" ");
+/// A pool that goes from machine to machine.
+struct Scene {
+    spec: Spec,
+    modules: PathBuf,
+    front: &'static str,
+    disk: VolatileDisk,
+    random: fastrand::Rng,
+    book: Book,
+}
+
+impl Scene {
+    fn script(&self, first: bool, work: &str) -> Result<Command> {
+        let promised = self.book.promised.map(|steps| steps.to_string()).join(" ");
         let script = format!(
-            "set -e; CLI={} APPLICATION={} FRONT={front} FIRST={} SEED={seed} PROMISED='{promised}'\n{MOUNT}{}",
-            cli.display(),
-            app.display(),
-            if cut == 0 { "1" } else { "" },
-            if looks { LOOK } else { WORK_ON },
+            "set -e; CLI={} APPLICATION={} FRONT={} FIRST={} SEED={SEED} PROMISED='{promised}'\n{MOUNT}{work}",
+            program("vexfs-ublk")?.display(),
+            program("lab-application")?.display(),
+            self.front,
+            if first { "1" } else { "" },
         );
-        (book.found, book.sound) = (0, false);
-        book.line.clear();
-        book.errors.clear();
-        let mut machine = Machine::boot(&spec)?;
-        let begin = Instant::now();
-        let job = machine.start(&Command {
-            env: guest::environment(&modules),
+        Ok(Command {
+            env: guest::environment(&self.modules),
             ..Command::shell(&script)
-        })?;
+        })
+    }
+
+    /// Mounts it in a new machine. Then either the application looks, and the pool is closed and checked, or it works for a
+    /// while. Then the power goes.
+    fn round(&mut self, cut: u32, looks: bool) -> Result<Lost> {
+        self.book.rebooted();
+        let before = self.book.promised;
+        let mut machine = Machine::boot(&self.spec)?;
+        let begin = Instant::now();
+        let job = machine.start(&self.script(cut == 0, if looks { LOOK } else { WORK_ON })?)?;
         let mut until = None;
-        loop {
+        while !self.book.sound && until.is_none_or(|until| Instant::now() < until) {
             let mut noted = Ok(());
             let ended = machine.wait(job, Duration::from_millis(100), |stream, bytes| {
                 if noted.is_ok() {
-                    noted = book.take(stream, bytes);
+                    noted = self.book.take(stream, bytes);
                 }
             });
-            if book.found == WORKERS && until.is_none() {
+            if self.book.found == WORKERS && until.is_none() && !looks {
                 recovered(&format!("the mount after cut {cut}"), begin)?;
-                until = Some(Instant::now() + Duration::from_millis(random.u64(..WORK)));
+                until = Some(Instant::now() + Duration::from_millis(self.random.u64(..WORK)));
             }
-            if looks && book.sound {
-                break;
-            }
-            let goes_on = matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT;
+            let goes_on = self.book.sound || matches!(ended, Ended::TimedOut) && begin.elapsed() < LIMIT;
             if noted.is_err() || !goes_on {
-                let words = format!(
-                    "after {cut} cuts, promised {promised}: {noted:?}, {ended:?} {}",
-                    book.errors
-                );
+                let errors = &self.book.errors;
+                let words = format!("after {cut} cuts, promised {before:?}: {noted:?}, {ended:?} {errors}");
                 check(Promise::Integrity, false, words)?;
-            }
-            if !looks && until.is_some_and(|until| until < Instant::now()) {
-                break;
             }
         }
         if let Some(report) = machine.take_report() {
             bail!("the kernel complains: {report}");
         }
-        spec = machine.power_cut()?;
-        let lost = disk.lose_power(&mut random)?;
+        self.spec = machine.power_cut()?;
+        self.disk.lose_power(&mut self.random)
+    }
+}
+
+/// So many, one after the other on the same pool.
+fn cuts(kernel: &str, front: &'static str, cuts: u32) -> Result<()> {
+    let kernel = kernel::ensure(kernel.parse()?, false)?;
+    let directory = workspace::machine_directory(&format!("power-{front}-{}", kernel.id));
+    std::fs::create_dir_all(&directory)?;
+    let disk = VolatileDisk::create(&directory, "pool", 512)?;
+    let mut spec = Spec::new(&kernel, &directory);
+    spec.disks.push(disk.disk());
+    let mut scene = Scene {
+        spec,
+        modules: kernel::modules::ensure(&kernel)?,
+        front,
+        disk,
+        random: fastrand::Rng::with_seed(SEED),
+        book: Book::default(),
+    };
+    let (mut unflushed, mut undone) = (0, 0);
+    for cut in 0..=cuts {
+        let looks = cut == cuts || cut % CUTS_BETWEEN_CHECKS == CUTS_BETWEEN_CHECKS - 1;
+        let lost = scene.round(cut, looks)?;
         (unflushed, undone) = (unflushed + lost.unflushed, undone + lost.undone);
     }
     ensure!(undone > 0, "no cut came between a write and its flush");
-    let steps: u64 = book.promised.iter().sum();
+    let steps: u64 = scene.book.promised.iter().sum();
     let words = format!(
         "{cuts} cuts, {steps} steps promised; {undone} of {unflushed} writes that no flush had followed were undone; \
          every promise was kept and the pool is sound"
