@@ -4,10 +4,11 @@
  * that does not answer.
  *
  * What is sent to the device is a bio of our own, and the caller's ends with it,
- * or before, when the mount is degraded. A read goes to pages of our own and is
- * copied when it has ended: what comes too late does not reach memory that its
- * owner uses for something else. A write takes the caller's pages and keeps them;
- * as with pages of the cache, the mount heals when the last one has ended.
+ * or before, when the mount is degraded. Its bytes are in pages of our own. A read
+ * is copied when it has ended: what comes too late does not reach memory that its
+ * owner uses for something else. A write is copied before it begins: what comes too
+ * late writes what was to be written, whatever its owner has in that memory by then.
+ * As with pages of the cache, the mount heals when the last write has ended.
  */
 
 #include <linux/bio.h>
@@ -58,18 +59,12 @@ static void vexfs_direct_unlist(struct vexfs_direct *direct)
 		direct->mount->reads--;
 }
 
-static void vexfs_direct_free(struct vexfs_direct *direct, bool detached)
+static void vexfs_direct_free(struct vexfs_direct *direct)
 {
-	struct bvec_iter_all iter;
-	struct bio_vec *bvec;
 	unsigned int i;
 
-	if (!direct->write)
-		for (i = 0; i < direct->bio.bi_vcnt; i++)
-			put_page(direct->bio.bi_io_vec[i].bv_page);
-	else if (detached)
-		bio_for_each_segment_all(bvec, &direct->bio, iter)
-			put_page(bvec->bv_page);
+	for (i = 0; i < direct->bio.bi_vcnt; i++)
+		put_page(direct->bio.bi_io_vec[i].bv_page);
 	bio_put(&direct->bio);
 }
 
@@ -106,14 +101,14 @@ static void vexfs_direct_end_io(struct bio *bio)
 		caller->bi_status = bio->bi_status;
 		bio_endio(caller);
 	}
-	vexfs_direct_free(direct, detached);
+	vexfs_direct_free(direct);
 	/* The mount may have waited for this to heal. */
 	if (last && !vexfs_healthy(m))
 		vexfs_health_check(m);
 	vexfs_mount_put(m);
 }
 
-/* Pages for what is read. */
+/* Pages for its bytes. */
 static bool vexfs_direct_room(struct bio *bio, unsigned int bytes)
 {
 	unsigned int order = get_order(DIV_ROUND_UP(bytes, BIO_MAX_VECS));
@@ -137,15 +132,12 @@ static bool vexfs_direct_room(struct bio *bio, unsigned int bytes)
 static struct vexfs_direct *vexfs_direct_new(struct vexfs_mount *m,
 					     struct bio *caller)
 {
-	bool write = op_is_write(bio_op(caller));
 	unsigned int bytes = caller->bi_iter.bi_size;
-	unsigned int entries = caller->bi_vcnt;
+	unsigned int entries = min_t(unsigned int, BIO_MAX_VECS,
+				     DIV_ROUND_UP(bytes, PAGE_SIZE));
 	struct vexfs_direct *direct;
 	struct bio *bio;
 
-	if (!write)
-		entries = min_t(unsigned int, BIO_MAX_VECS,
-				DIV_ROUND_UP(bytes, PAGE_SIZE));
 	bio = bio_alloc_bioset(caller->bi_bdev, entries, caller->bi_opf,
 			       GFP_NOFS, &vexfs_direct_set);
 	if (!bio)
@@ -153,20 +145,17 @@ static struct vexfs_direct *vexfs_direct_new(struct vexfs_mount *m,
 	direct = container_of(bio, struct vexfs_direct, bio);
 	direct->mount = m;
 	direct->caller = caller;
-	direct->write = write;
+	direct->write = op_is_write(bio_op(caller));
 	bio->bi_iter.bi_sector = caller->bi_iter.bi_sector;
 	bio->bi_ioprio = caller->bi_ioprio;
 	bio->bi_end_io = vexfs_direct_end_io;
-	if (write) {
-		memcpy(bio->bi_io_vec, caller->bi_io_vec,
-		       entries * sizeof(*bio->bi_io_vec));
-		bio->bi_vcnt = entries;
-		bio->bi_iter.bi_size = bytes;
-	} else if (!vexfs_direct_room(bio, bytes)) {
-		vexfs_direct_free(direct, false);
+	if (!vexfs_direct_room(bio, bytes)) {
+		vexfs_direct_free(direct);
 		return NULL;
 	}
 	direct->all = bio->bi_iter;
+	if (direct->write)
+		bio_copy_data(bio, caller);
 	return direct;
 }
 
@@ -220,8 +209,6 @@ static struct bio *vexfs_direct_detach_one(struct vexfs_mount *m)
 {
 	struct vexfs_direct *direct;
 	struct bio *caller = NULL;
-	struct bvec_iter_all iter;
-	struct bio_vec *bvec;
 
 	spin_lock_irq(&m->write_lock);
 	direct = list_first_entry_or_null(&m->direct, struct vexfs_direct,
@@ -229,9 +216,6 @@ static struct bio *vexfs_direct_detach_one(struct vexfs_mount *m)
 	if (direct) {
 		vexfs_direct_unlist(direct);
 		caller = direct->caller;
-		if (direct->write)
-			bio_for_each_segment_all(bvec, &direct->bio, iter)
-				get_page(bvec->bv_page);
 	}
 	spin_unlock_irq(&m->write_lock);
 	return caller;

@@ -257,7 +257,8 @@ impl State {
     /// The states that are allowed when this call was under way at the end: not done, done, and for a long one that
     /// moves bytes, a part from its beginning. What was answered of it is there in any case. A write past the page cache
     /// changes the bytes in their place before the file grows: it may have ended between the two. And the time of change is
-    /// noted before the bytes change: where a call fails and its caller lives, the time may have changed alone.
+    /// noted before the bytes change: where a call fails and its caller lives, the time may have changed alone. Likewise the
+    /// parts of blocks at the ends of a hole become zeros before whole blocks go.
     pub(super) fn outcomes(&self, Pending { op, answered }: &Pending) -> Vec<State> {
         let mut counts = Vec::new();
         match op {
@@ -290,6 +291,25 @@ impl State {
             }),
             _ => None,
         };
+        let mut ends_of_hole = Vec::new();
+        if let Op::Punch { path, offset, length } = op {
+            let end = offset + length;
+            let head = (*offset, offset.next_multiple_of(PAGE).min(end));
+            let tail = ((end - end % PAGE).max(head.1), end);
+            let mut state = self.clone();
+            for (from, until) in [head, tail] {
+                let (offset, length) = (from, until - from);
+                state.apply(
+                    &Op::Punch {
+                        path: path.clone(),
+                        offset,
+                        length,
+                    },
+                    0,
+                );
+                ends_of_hole.push(state.clone());
+            }
+        }
         let not_done = (*answered == 0).then(|| self.clone());
         let time_alone = match op {
             Op::Write { path, .. } | Op::Copy { to: path, .. } | Op::Punch { path, .. } if *answered == 0 => {
@@ -304,6 +324,7 @@ impl State {
             .chain(time_alone)
             .chain(done)
             .chain(before_growth.into_iter().flatten())
+            .chain(ends_of_hole)
             .collect()
     }
 
