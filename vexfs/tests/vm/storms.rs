@@ -83,8 +83,8 @@ fn stops(cycles: u32, options: &str, longest: Duration, bound: Duration) -> Resu
         })?;
         ensure!(
             seen.longest() < bound,
-            "cycle {cycle}, stopped for {pause:?}: a call took {:?}",
-            seen.longest()
+            "cycle {cycle}, stopped for {pause:?}: {}",
+            seen.slowest()
         );
         all.push(seen);
         degraded += mount.counter("degraded")?;

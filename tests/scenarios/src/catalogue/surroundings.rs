@@ -459,6 +459,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "power::no_promise_of_a_kernel_mount_is_broken_by_a_few_power_cuts",
         ],
     ),
+    variant(
+        "many",
+        scenario(
+            C::PowerCut,
+            F::Kernel,
+            CUT,
+            DURABLE,
+            [
+                "tests/scenarios",
+                "power::no_promise_of_a_kernel_mount_is_broken_by_two_hundred_power_cuts",
+            ],
+        ),
+    ),
     scenario(
         C::PowerCut,
         F::Volume,

@@ -53,22 +53,41 @@ pub struct Seen {
     pub answered: u64,
     /// Calls that failed; a writer stops at its first.
     pub failed: Vec<String>,
-    /// Begin and end of each slow call, failed ones too.
-    slow: Vec<(Instant, Instant)>,
+    /// Failed ones too.
+    slow: Vec<Slow>,
+}
+
+/// A slow call.
+#[derive(Debug)]
+struct Slow {
+    begin: Instant,
+    end: Instant,
+    what: String,
+}
+
+impl Slow {
+    fn length(&self) -> Duration {
+        self.end - self.begin
+    }
 }
 
 impl Seen {
     /// The longest call that was under way at this moment, or began soon after.
     pub fn stall(&self, moment: Instant) -> Duration {
-        let spans = |(begin, end): &&(Instant, Instant)| *begin <= moment + SLOW && *end > moment;
-        let found = self.slow.iter().filter(spans).map(|(begin, end)| *end - *begin);
+        let spans = |call: &&Slow| call.begin <= moment + SLOW && call.end > moment;
+        let found = self.slow.iter().filter(spans).map(Slow::length);
         found.max().unwrap_or_default()
     }
 
     /// The longest call.
     pub fn longest(&self) -> Duration {
-        let lengths = self.slow.iter().map(|(begin, end)| *end - *begin);
-        lengths.max().unwrap_or_default()
+        self.slow.iter().map(Slow::length).max().unwrap_or_default()
+    }
+
+    /// The longest call, in words.
+    pub fn slowest(&self) -> String {
+        let slowest = self.slow.iter().max_by_key(|call| call.length());
+        slowest.map_or_else(String::new, |call| format!("{} took {:?}", call.what, call.length()))
     }
 
     fn add(&mut self, other: Self) {
@@ -135,7 +154,11 @@ fn work(writer: &mut Writer, answered: &AtomicU64, over: &AtomicBool) -> Seen {
         let result = writer.step();
         let end = Instant::now();
         if end - begin > SLOW {
-            seen.slow.push((begin, end));
+            seen.slow.push(Slow {
+                begin,
+                end,
+                what: format!("{:?}", writer.latest),
+            });
         }
         if let Err(error) = result {
             seen.failed.push(format!("{:?}: {error}", writer.pending));

@@ -34,6 +34,8 @@ pub(super) struct Writer {
     pub(super) state: State,
     /// The call that was not answered, if there is one.
     pub(super) pending: Option<Pending>,
+    /// The call that was done last, answered or not.
+    pub(super) latest: Option<Op>,
     /// Calls that were answered.
     pub(super) answered: u64,
     random: fastrand::Rng,
@@ -49,6 +51,7 @@ impl Writer {
             root,
             state: State::default(),
             pending: None,
+            latest: None,
             answered: 0,
             random,
             log: File::create(log)?,
@@ -66,6 +69,7 @@ impl Writer {
         {
             self.keep_open(path);
         }
+        self.latest = Some(op.clone());
         self.pending = Some(Pending::new(op.clone()));
         let result = perform(&self.root, &op);
         match &result {
