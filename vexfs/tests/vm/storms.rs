@@ -74,6 +74,10 @@ fn stops(cycles: u32, options: &str, longest: Duration, bound: Duration) -> Resu
             std::thread::sleep(Duration::from_millis(700));
             server.signal("-STOP")?;
             std::thread::sleep(pause);
+            if pause > bound {
+                // Who still waits should not: on a failure this is seen.
+                print!("{cycle}: {}", waits()?);
+            }
             server.signal("-CONT")?;
             let start = Instant::now();
             sys::wait_for("the mount to heal", bound, || {
@@ -116,6 +120,19 @@ fn compare(load: &mut Load, server: &Server, mount: Mount) -> Result<Mount> {
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort();
     times[(times.len() * percent).div_ceil(100) - 1]
+}
+
+/// Where threads of this process stand in the mount's module.
+fn waits() -> Result<String> {
+    let mut found = String::new();
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let stack = std::fs::read_to_string(thread?.path().join("stack")).unwrap_or_default();
+        if stack.contains("[vexfs]") {
+            found.push_str(&stack);
+            found.push('\n');
+        }
+    }
+    Ok(found)
 }
 
 /// Says it where figures of a test that passes can be found too: the log of the console.
