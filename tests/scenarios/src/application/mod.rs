@@ -23,7 +23,9 @@ mod tests;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,6 +40,7 @@ pub const FOUND: &str = "found";
 pub const PROMISED: &str = "promised";
 
 /// Runs it for ever in `directory`, with a worker for each number of `promised`. With `only_look`, looks and ends.
+/// Returns when a worker cannot go on.
 pub fn run(directory: &Path, seed: u64, promised: &[u64], only_look: bool) -> Result<()> {
     let workers: Vec<Worker> = (0..)
         .zip(promised)
@@ -49,17 +52,16 @@ pub fn run(directory: &Path, seed: u64, promised: &[u64], only_look: bool) -> Re
     if only_look {
         return Ok(());
     }
-    let ended = thread::scope(|scope| {
-        let working: Vec<_> = workers
-            .into_iter()
-            .map(|mut worker| scope.spawn(move || worker.work()))
-            .collect();
-        working
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")))
-            .collect::<Result<Vec<()>>>()
-    });
-    ended.map(drop)
+    // The first that ends says why; the others end with the process.
+    let (tell_end, ended) = mpsc::channel();
+    for mut worker in workers {
+        let tell_end = tell_end.clone();
+        thread::spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| worker.work()));
+            tell_end.send(result.unwrap_or_else(|_| bail!("a worker panicked")))
+        });
+    }
+    ended.recv()?
 }
 
 /// A line on the output, whole and at once.

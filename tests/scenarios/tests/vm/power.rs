@@ -184,6 +184,8 @@ fn cuts(kernel: &str, front: &'static str, cuts: u32) -> Result<()> {
         let lost = scene.round(cut, looks)?;
         (unflushed, undone) = (unflushed + lost.unflushed, undone + lost.undone);
     }
+    let idle = scene.book.promised.iter().filter(|&&steps| steps == 0).count();
+    ensure!(idle == 0, "{idle} workers were never promised anything");
     ensure!(undone > 0, "no cut came between a write and its flush");
     let steps: u64 = scene.book.promised.iter().sum();
     let words = format!(

@@ -267,6 +267,27 @@ fn of_a_write_that_failed_the_time_may_be_there_and_of_another_call_not() {
 }
 
 #[test]
+fn of_a_hole_that_failed_the_ends_may_be_zeros_and_nothing_else() {
+    let place = Place::new("hole");
+    let mut writer = place.writer(0);
+    small_tree(&mut writer);
+    let hole = |offset, length| Op::Punch {
+        path: "d/c".into(),
+        offset,
+        length,
+    };
+    let whole = Pending::new(hole(5000, 20_000));
+    perform(&writer.root, &hole(5000, 8192 - 5000)).unwrap();
+    assert!(recognised(&whole, &writer), "the head");
+    perform(&writer.root, &hole(24_576, 25_000 - 24_576)).unwrap();
+    assert!(recognised(&whole, &writer), "both ends");
+    perform(&writer.root, &hole(12_288, 4096)).unwrap();
+    assert!(!recognised(&whole, &writer), "a block between them");
+    perform(&writer.root, &hole(5000, 20_000)).unwrap();
+    assert!(recognised(&whole, &writer), "done");
+}
+
+#[test]
 fn an_interrupted_call_may_be_done_or_not_but_not_half_of_a_page() {
     let place = Place::new("interrupted");
     let mut writer = place.writer(0);
