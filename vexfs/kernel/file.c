@@ -51,12 +51,33 @@ static ssize_t vexfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	return ret;
 }
 
+/*
+ * Of a write that failed some may have arrived, or may do so yet. Who read it
+ * meanwhile has what it replaces. What is beyond the server's end must not be
+ * there when the file grows: telling the server the size drops it.
+ */
+static void vexfs_direct_failed(struct inode *inode, loff_t pos, loff_t end)
+{
+	struct vexfs_inode *vi = vexfs_i(inode);
+
+	invalidate_inode_pages2_range(inode->i_mapping, pos >> PAGE_SHIFT,
+				      (end - 1) >> PAGE_SHIFT);
+	if (end <= READ_ONCE(vi->disk_size))
+		return;
+	mutex_lock(&vi->attr_lock);
+	WRITE_ONCE(vi->resized, true);
+	mutex_unlock(&vi->attr_lock);
+	mark_inode_dirty(inode);
+}
+
 static int vexfs_dio_end_io(struct kiocb *iocb, ssize_t size, int error,
 			    unsigned int flags)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
 	u64 end = iocb->ki_pos + size;
 
+	if (error && size)
+		vexfs_direct_failed(inode, iocb->ki_pos, end);
 	if (error || !size)
 		return error;
 	atomic64_add(size, &vexfs_mount(inode->i_sb)->counters.written_bytes);
@@ -134,12 +155,41 @@ static bool vexfs_make_room(struct super_block *sb, unsigned long *since)
 	return first || vexfs_credits_held(m) < held;
 }
 
+/* Whether a direct write is within what the server shows of the file. */
+static bool vexfs_direct_inside(const struct kiocb *iocb,
+				const struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	u64 end = iocb->ki_pos + iov_iter_count(from);
+
+	return !(iocb->ki_flags & IOCB_APPEND) && end <= i_size_read(inode) &&
+	       end <= READ_ONCE(vexfs_i(inode)->disk_size);
+}
+
+/*
+ * Before a direct write beyond the server's end, under i_rwsem: nothing else is
+ * there, so if it fails, all of that can be dropped.
+ */
+static int vexfs_direct_alone(struct kiocb *iocb)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	struct vexfs_inode *vi = vexfs_i(inode);
+	u64 shown = READ_ONCE(vi->disk_size);
+
+	if (READ_ONCE(vi->arrived) <= shown &&
+	    !filemap_range_needs_writeback(inode->i_mapping, shown, LLONG_MAX))
+		return 0;
+	if (iocb->ki_flags & IOCB_NOWAIT)
+		return -EAGAIN;
+	return vexfs_settle(inode, shown, LLONG_MAX);
+}
+
 static ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
-	bool shared = !(iocb->ki_flags & IOCB_APPEND) &&
-		iocb->ki_pos + iov_iter_count(from) <= i_size_read(inode);
+	bool shared = vexfs_direct_inside(iocb, from);
 	struct iov_iter whole = *from;
+	int err = 0;
 	unsigned long since = 0;
 	ssize_t ret;
 
@@ -148,17 +198,19 @@ retry:
 	if (ret)
 		return ret;
 	/* The file may have shrunk while the lock was not held. */
-	if (shared &&
-	    iocb->ki_pos + iov_iter_count(from) > i_size_read(inode)) {
+	if (shared && !vexfs_direct_inside(iocb, from)) {
 		inode_unlock_shared(inode);
 		shared = false;
 		goto retry;
 	}
 	ret = vexfs_write_checks(iocb, from);
+	if (ret > 0 && !shared)
+		err = vexfs_direct_alone(iocb);
 	if (ret > 0)
-		ret = iomap_dio_rw(iocb, from, &vexfs_iomap_ops,
-				   &vexfs_dio_write_ops,
-				   shared ? 0 : IOMAP_DIO_FORCE_WAIT, NULL, 0);
+		ret = err ?: iomap_dio_rw(iocb, from, &vexfs_iomap_ops,
+					  &vexfs_dio_write_ops,
+					  shared ? 0 : IOMAP_DIO_FORCE_WAIT,
+					  NULL, 0);
 	if (shared)
 		inode_unlock_shared(inode);
 	else
@@ -177,7 +229,6 @@ static ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 	struct inode *inode = file_inode(iocb->ki_filp);
 	unsigned long since = 0;
 	ssize_t ret;
-	int err;
 
 retry:
 	ret = vexfs_lock(iocb, inode, false);
@@ -185,12 +236,8 @@ retry:
 		return ret;
 	ret = vexfs_write_checks(iocb, from);
 	if (ret > 0)
-		err = vexfs_read_edges(inode, iocb->ki_pos, ret,
-				       iocb->ki_flags & IOCB_NOWAIT);
-	if (ret > 0)
-		ret = err ?: compat_iomap_buffered_write(iocb, from,
-							 &vexfs_iomap_ops,
-							 &vexfs_write_ops);
+		ret = compat_iomap_buffered_write(iocb, from, &vexfs_iomap_ops,
+						  &vexfs_write_ops);
 	inode_unlock(inode);
 	if (ret == -ENOSPC && vexfs_make_room(inode->i_sb, &since))
 		goto retry;

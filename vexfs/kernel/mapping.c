@@ -13,7 +13,8 @@
  *  - If Extend fails, the bytes have arrived all the same and are remembered
  *    (vexfs_inode.arrived); whoever reads there, or writes the inode, sends it
  *    once more. So it is with a resize that failed (vexfs_inode.resized), which
- *    goes before all else.
+ *    goes before all else. A direct write beyond the server's end that failed is
+ *    one: what of it arrives is dropped by telling the size again.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -145,6 +146,7 @@ static bool vexfs_iomap_valid(struct inode *inode, const struct iomap *iomap)
 }
 
 const compat_write_ops_t vexfs_write_ops = {
+	.get_folio	= vexfs_write_folio,
 	.iomap_valid	= vexfs_iomap_valid,
 };
 
@@ -272,7 +274,8 @@ int vexfs_settle(struct inode *inode, loff_t start, loff_t end)
 		err = filemap_fdatawrite_range(inode->i_mapping, start, end);
 	if (!err)
 		err = vexfs_wait_range(inode, start, end);
-	if (!err && READ_ONCE(vi->arrived) > READ_ONCE(vi->disk_size))
+	if (!err && (READ_ONCE(vi->resized) ||
+		     READ_ONCE(vi->arrived) > READ_ONCE(vi->disk_size)))
 		err = vexfs_inode_push(inode);
 	return err;
 }
@@ -289,11 +292,8 @@ int vexfs_zero_tail(struct inode *inode, loff_t size)
 
 	if (!(size & (VEXFS_ABI_BLOCK - 1)))
 		return 0;
-	err = vexfs_read_edges(inode, size, 0, false);
-	if (!err)
-		err = compat_iomap_truncate_page(inode, size, &zeroed,
-						 &vexfs_iomap_ops,
-						 &vexfs_write_ops);
+	err = compat_iomap_truncate_page(inode, size, &zeroed, &vexfs_iomap_ops,
+					 &vexfs_write_ops);
 	if (!err && zeroed)
 		err = vexfs_settle(inode, size, size);
 	return err;

@@ -103,15 +103,11 @@ static int vexfs_allocate(struct inode *inode, loff_t offset, loff_t len,
 /* Zeros that are written, of part of a block inside the file. */
 static int vexfs_zero_part(struct inode *inode, loff_t from, loff_t to)
 {
-	int err;
-
 	to = min(to, i_size_read(inode));
 	if (from >= to)
 		return 0;
-	err = vexfs_read_edges(inode, from, to - from, false);
-	return err ?: compat_iomap_zero_range(inode, from, to - from,
-					      &vexfs_iomap_ops,
-					      &vexfs_write_ops);
+	return compat_iomap_zero_range(inode, from, to - from, &vexfs_iomap_ops,
+				       &vexfs_write_ops);
 }
 
 /* Whole blocks become holes; what of the range is in other blocks, zeros. */

@@ -14,6 +14,7 @@
  */
 
 #include <linux/bio.h>
+#include <linux/iomap.h>
 #include <linux/pagemap.h>
 
 #include "call.h"
@@ -232,41 +233,58 @@ void vexfs_readahead(struct readahead_control *rac)
 }
 
 /*
- * Before part of a block is changed, the block is here: iomap would wait for it,
- * however long that takes.
+ * The first block of a locked folio that a write from @pos to @end needs the rest
+ * of, and that is not here; negative: none. Beyond the end there is no rest.
  */
-static int vexfs_read_block(struct inode *inode, loff_t pos, bool nowait)
+static loff_t vexfs_missing(struct inode *inode, struct folio *folio,
+			    loff_t pos, loff_t end)
 {
-	struct address_space *mapping = inode->i_mapping;
-	loff_t start = round_down(pos, VEXFS_ABI_BLOCK);
-	struct folio *folio;
-	bool here;
+	loff_t edges[] = { pos, min_t(loff_t, end, folio_pos(folio) +
+				      folio_size(folio)) };
+	unsigned int i;
 
-	if (start == pos || start >= READ_ONCE(vexfs_i(inode)->disk_size))
-		return 0;
-	folio = filemap_get_folio(mapping, start >> PAGE_SHIFT);
-	if (!IS_ERR(folio)) {
-		here = folio_test_uptodate(folio) ||
-		       iomap_is_partially_uptodate(folio,
-				offset_in_folio(folio, start), VEXFS_ABI_BLOCK);
-		folio_put(folio);
-		if (here)
-			return 0;
+	if (folio_test_uptodate(folio))
+		return -1;
+	for (i = 0; i < ARRAY_SIZE(edges); i++) {
+		loff_t start = round_down(edges[i], VEXFS_ABI_BLOCK);
+
+		if (start != edges[i] && start < i_size_read(inode) &&
+		    !iomap_is_partially_uptodate(folio,
+						 offset_in_folio(folio, start),
+						 VEXFS_ABI_BLOCK))
+			return start;
 	}
-	if (nowait)
-		return -EAGAIN;
-	folio = read_mapping_folio(mapping, start >> PAGE_SHIFT, NULL);
-	if (IS_ERR(folio))
-		return PTR_ERR(folio);
-	folio_put(folio);
-	return 0;
+	return -1;
 }
 
-int vexfs_read_edges(struct inode *inode, loff_t pos, u64 length, bool nowait)
+/*
+ * The folio to write to. What it lacks of blocks that are changed in part is read
+ * here: iomap would wait for it, however long that takes.
+ */
+struct folio *vexfs_write_folio(struct iomap_iter *iter, loff_t pos,
+				unsigned int len)
 {
-	int err = vexfs_read_block(inode, pos, nowait);
+	struct inode *inode = iter->inode;
+	struct folio *folio;
+	loff_t missing;
 
-	return err ?: vexfs_read_block(inode, pos + length, nowait);
+	for (;;) {
+		folio = iomap_get_folio(iter, pos, len);
+		if (IS_ERR(folio))
+			return folio;
+		missing = vexfs_missing(inode, folio, pos, pos + len);
+		if (missing < 0)
+			return folio;
+		folio_unlock(folio);
+		folio_put(folio);
+		if (iter->flags & IOMAP_NOWAIT)
+			return ERR_PTR(-EAGAIN);
+		folio = read_mapping_folio(inode->i_mapping,
+					   missing >> PAGE_SHIFT, NULL);
+		if (IS_ERR(folio))
+			return folio;
+		folio_put(folio);
+	}
 }
 
 /* One read that is in flight, with holds on it and its pages; NULL: none. */

@@ -472,7 +472,8 @@ void vexfs_reads_destroy(void);
 int vexfs_read_folio(struct file *file, struct folio *folio);
 void vexfs_readahead(struct readahead_control *rac);
 /* Parts of blocks at both ends of a range are about to be changed. */
-int vexfs_read_edges(struct inode *inode, loff_t pos, u64 length, bool nowait);
+struct folio *vexfs_write_folio(struct iomap_iter *iter, loff_t pos,
+				unsigned int len);
 unsigned int vexfs_reads_detach(struct vexfs_mount *m);
 
 /* direct.c */

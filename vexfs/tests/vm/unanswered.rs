@@ -8,10 +8,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::suites::aligned::aligned;
 use lab_guest::{kmod, measure, sys};
 use nix::errno::Errno;
 
-use crate::served::{Server, at, drop_caches};
+use crate::served::{Mount, Server, at, drop_caches};
 
 /// Milliseconds; the module waits for this and three times half of it.
 const TIMEOUT: &str = "timeout=1000";
@@ -263,6 +264,75 @@ fn reads_on_their_way_to_a_stopped_server_keep_neither_their_callers_nor_the_unm
     })?;
     let mount = server.mount("")?;
     ensure!(fs::read(at("read"))? == bytes && fs::read(at("changed"))? == bytes);
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+/// Waits until the server answers the mount again.
+fn healed(mount: &Mount) -> Result<()> {
+    sys::wait_for("the mount to heal", BOUND, || {
+        mount.attribute("health").is_ok_and(|health| health == "HEALTHY")
+    })
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn part_of_a_block_that_only_the_cache_knows_is_changed_without_a_server() -> Result<()> {
+    let server = Server::of_new_pool()?;
+    let mount = server.mount(TIMEOUT)?;
+    let file = fs::File::create_new(at("file"))?;
+    file.sync_all()?;
+    // Nobody was told yet how long it is, nor that nothing is in the middle.
+    file.write_all_at(b"end", 1 << 20)?;
+    server.signal("-STOP")?;
+    let start = Instant::now();
+    let changed = file.write_all_at(b"middle", 300_000);
+    let took = start.elapsed();
+    server.signal("-CONT")?;
+    ensure!(took < BOUND, "the write took {took:?}: {changed:?}");
+    healed(&mount)?;
+    let mut expected = vec![0; (1 << 20) + 3];
+    expected[1 << 20..].copy_from_slice(b"end");
+    if changed.is_ok() {
+        expected[300_000..300_006].copy_from_slice(b"middle");
+    }
+    ensure!(fs::read(at("file"))? == expected, "the cache has something else");
+    file.sync_all()?;
+    drop_caches()?;
+    ensure!(fs::read(at("file"))? == expected, "the server has something else");
+    drop(file);
+    mount.unmount()?;
+    server.stop_and_check()
+}
+
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn a_direct_write_that_failed_is_not_seen_when_the_file_grows_past_it() -> Result<()> {
+    const BLOCK: usize = 4096;
+    let server = Server::of_new_pool()?;
+    let mount = server.mount(TIMEOUT)?;
+    fs::write(at("file"), [1; 2 * BLOCK])?;
+    let file = fs::OpenOptions::new().write(true).open(at("file"))?;
+    file.sync_all()?;
+    let direct = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(at("file"))?;
+    server.signal("-STOP")?;
+    let failed = aligned(&[2; 4 * BLOCK], |bytes| direct.write_all_at(bytes, 2 * BLOCK as u64));
+    server.signal("-CONT")?;
+    let failed = failed.err().context("a stopped server has written")?;
+    ensure!(errno(&failed) == Some(Errno::EIO), "{failed}");
+    ensure!(mount.counter("detached")? > 0, "the write was not under way");
+    healed(&mount)?;
+    ensure!(fs::metadata(at("file"))?.len() == 2 * BLOCK as u64);
+    file.write_all_at(b"end", 10 * BLOCK as u64)?;
+    let mut expected = vec![1; 2 * BLOCK];
+    expected.resize(10 * BLOCK, 0);
+    expected.extend(b"end");
+    ensure!(fs::read(at("file"))? == expected, "the cache has something else");
+    file.sync_all()?;
+    drop_caches()?;
+    ensure!(fs::read(at("file"))? == expected, "the server has something else");
+    drop((file, direct));
     mount.unmount()?;
     server.stop_and_check()
 }
