@@ -28,6 +28,8 @@ pub struct TestMeta {
     /// Only run when the filter has this word: very long, or needs what a test must not need. What it prints is shown at
     /// once.
     pub filter_word: &'static str,
+    /// The suite it runs in its machine, whose programs the host makes ready before.
+    pub suite: &'static str,
 }
 
 impl TestMeta {
@@ -42,6 +44,7 @@ impl TestMeta {
         ivshmem: false,
         stress: false,
         filter_word: "",
+        suite: "",
     };
 }
 
@@ -159,6 +162,8 @@ pub struct TestInfo {
     pub stress: bool,
     /// See [`TestMeta::filter_word`].
     pub filter_word: String,
+    /// See [`TestMeta::suite`].
+    pub suite: String,
 }
 
 impl Test {
@@ -188,6 +193,7 @@ impl Test {
             ivshmem: self.meta.ivshmem,
             stress: self.meta.stress,
             filter_word: self.meta.filter_word.to_owned(),
+            suite: self.meta.suite.to_owned(),
         }
     }
 }

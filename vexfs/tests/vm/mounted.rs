@@ -152,42 +152,42 @@ fn suite(name: &str, share: u32) -> Result<()> {
 
 // The ordinary run has time for these on one kernel each.
 
-#[lab_guest::test(modules = ["vexfs"], kernels = "6.12,debug", timeout = 1500, memory = 3072)]
+#[lab_guest::test(modules = ["vexfs"], kernels = "6.12,debug", timeout = 1500, memory = 3072, suite = "pjdfstest")]
 fn every_posix_call_does_what_pjdfstest_expects() -> Result<()> {
     suite("pjdfstest", 1)
 }
 
-#[lab_guest::test(modules = ["vexfs"], kernels = "7.x", timeout = 1500, memory = 3072, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], kernels = "7.x", timeout = 1500, memory = 3072, stress = true, suite = "pjdfstest")]
 fn every_posix_call_does_what_pjdfstest_expects_on_the_newest_kernel() -> Result<()> {
     suite("pjdfstest", 1)
 }
 
-#[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072)]
+#[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072, suite = "fsx")]
 fn every_byte_that_fsx_writes_reads_back() -> Result<()> {
     suite("fsx", 50)
 }
 
-#[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072)]
+#[lab_guest::test(modules = ["vexfs"], kernels = "7.x,debug", timeout = 1500, memory = 3072, suite = "full")]
 fn a_full_pool_is_told_by_the_write_that_finds_it_full() -> Result<()> {
     suite("full", 1)
 }
 
-#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true, suite = "fsx")]
 fn every_byte_that_fsx_writes_in_a_long_run_reads_back() -> Result<()> {
     suite("fsx", 1)
 }
 
-#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true, suite = "ranges")]
 fn ranges_that_move_read_back() -> Result<()> {
     suite("ranges", 1)
 }
 
-#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], timeout = 1500, memory = 3072, stress = true, suite = "fio")]
 fn blocks_that_fio_verifies_are_right() -> Result<()> {
     suite("fio", 1)
 }
 
-#[lab_guest::test(modules = ["vexfs"], timeout = 3600, memory = 3072, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], timeout = 3600, memory = 3072, stress = true, suite = "applications")]
 fn programs_find_in_it_what_they_left_there() -> Result<()> {
     suite("applications", 1)
 }

@@ -41,6 +41,12 @@ pub(crate) fn select(filter: Option<&str>) -> Vec<Case> {
     cases().into_iter().filter(matches).collect()
 }
 
+/// Makes ready what suites of these names need in machines, which cannot install anything.
+pub(crate) fn prepare(names: &[&str]) -> Result<()> {
+    let needed: Vec<_> = cases().into_iter().filter(|case| names.contains(&case.suite)).collect();
+    tools::ensure(&needed, On::Module)
+}
+
 /// Makes ready what the cases need, and runs them one after the other.
 pub(crate) fn run_all(cases: &[Case], choice: &Choice, reporter: &mut Reporter) -> Result<()> {
     if cases.is_empty() {

@@ -167,6 +167,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     std::fs::create_dir_all(&results)?;
     workspace::sweep_machines();
     let (lab, ordinary): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.lab.is_some());
+    let inside: Vec<_> = lab
+        .iter()
+        .filter_map(|case| Some(case.lab.as_ref()?.suite.as_str()))
+        .collect();
+    suite::prepare(&inside)?;
     run_ordinary(
         &ordinary,
         arguments.filter.is_none() && arguments.wants_host(),
