@@ -15,6 +15,8 @@ use crate::served;
 
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 const MODULE: &str = "dsmil/kernel";
+/// It takes a header from there.
+const OTHER: &str = "vexfs/kernel";
 /// The tree's own headers are hidden by those on the mount, so that the compiler reads no others.
 const SCRIPT: &str = r#"for d in /sys/block/*; do [ "$(cat $d/serial 2>/dev/null)" = pool ] && pool=/dev/${d##*/}; done
 modprobe ublk_drv
@@ -31,16 +33,19 @@ files=$(find /mnt/pool -type f | wc -l)
 echo "$files files unpacked, $(($(date +%s) - begun)) s"
 sync
 echo 3 > /proc/sys/vm/drop_caches
-cp -r $SOURCES /mnt/pool/module
+for part in $SOURCES; do
+    mkdir -p /mnt/pool/project/$part
+    cp -r $PROJECT/$part/. /mnt/pool/project/$part
+done
 mount --bind /mnt/pool $TREE/usr/src
 mount -t proc proc $TREE/proc
 mount -t tmpfs tmpfs $TREE/tmp
 begun=$(date +%s)
-chroot $TREE /usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C make -C /usr/src/module KDIR=$HEADERS CC=$COMPILER modules -j2
+chroot $TREE /usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C make -C /usr/src/project/$MODULE KDIR=$HEADERS CC=$COMPILER modules -j2
 echo "compiled, $(($(date +%s) - begun)) s"
 umount $TREE/usr/src
 for part in $headers; do diff -r --no-dereference $TREE/usr/src/$part /mnt/pool/$part; done
-insmod /mnt/pool/module/uio_dsmil.ko
+insmod /mnt/pool/project/$MODULE/uio_dsmil.ko
 rmmod uio_dsmil
 umount /mnt/pool
 $CLI del --all
@@ -57,12 +62,12 @@ fn a_module_is_compiled_with_kernel_headers_that_are_unpacked_on_it(kernel: &str
     let mut spec = Spec::new(&kernel, &directory);
     spec.disks.push(Disk::create(&directory, "pool", 1024)?);
     let variables = format!(
-        "set -e; CLI={} TREE={} HEADERS={} COMPILER={} SOURCES={}\n",
+        "set -e; CLI={} TREE={} HEADERS={} COMPILER={} PROJECT={} MODULE={MODULE} SOURCES='{MODULE} {OTHER}'\n",
         served::program("vexfs-ublk")?.display(),
         kernel.tree.path("/").display(),
         kernel.headers,
         kernel.gcc(),
-        workspace::root().join(MODULE).display(),
+        workspace::root().display(),
     );
     let mut machine = Machine::boot(&spec)?;
     let job = machine.start(&Command {
