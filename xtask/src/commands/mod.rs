@@ -3,13 +3,6 @@
 //! One module per command: its arguments and what it does.
 
 pub(crate) mod bench;
-pub(crate) mod bench_dsmil;
-pub(crate) mod bench_engine;
-mod bench_fs;
-pub(crate) mod bench_fuse;
-mod bench_table;
-mod bench_ublk;
-pub(crate) mod bench_vector;
 pub(crate) mod deb;
 pub(crate) mod demo;
 mod demo_fuse;

@@ -16,16 +16,11 @@ use crate::host::workspace;
 /// What makes up the repository: the workspace, without what it builds.
 const LEFT_OUT: [&str; 2] = ["target", ".git"];
 
-pub(super) fn git_and_cargo_work_in_it(session: &Session) -> Result<()> {
+pub(super) fn git_finds_in_it_what_it_committed(session: &Session) -> Result<()> {
     let bare = repository(session)?;
     session.with_target(ROOMY, |target| {
         let clone = target.directory().join("clone");
-        git(target.directory())
-            .arg("clone")
-            .arg("--quiet")
-            .arg(&bare)
-            .arg(&clone)
-            .run()?;
+        clone_to(&bare, &clone)?;
         git(&clone).args(["fsck", "--full", "--strict"]).run()?;
         git(&clone).args(["switch", "--quiet", "--create", "work"]).run()?;
         fs::write(clone.join("README.md"), "changed\n")?;
@@ -34,8 +29,19 @@ pub(super) fn git_and_cargo_work_in_it(session: &Session) -> Result<()> {
             .run()?;
         git(&clone).args(["gc", "--quiet"]).run()?;
         git(&clone).args(["switch", "--quiet", "main"]).run()?;
+        target.remount()?;
+        git(&clone).args(["fsck", "--full", "--strict"]).run()?;
         let status = git(&clone).args(["status", "--porcelain"]).read()?;
         ensure!(status.is_empty(), "the clone is not what was committed:\n{status}");
+        Ok(())
+    })
+}
+
+pub(super) fn cargo_builds_in_it(session: &Session) -> Result<()> {
+    let bare = repository(session)?;
+    session.with_target(ROOMY, |target| {
+        let clone = target.directory().join("clone");
+        clone_to(&bare, &clone)?;
         // The quick run builds the smallest crate with dependencies, the full one the engine with its tests.
         let (package, tests) = session.pick(("lab-guest", &["--lib"][..]), ("vexfs", &["--lib"][..]));
         cargo(&clone).args(["build", "--package", package]).run()?;
@@ -58,6 +64,11 @@ pub(super) fn git_and_cargo_work_in_it(session: &Session) -> Result<()> {
         println!("{} files in the clone", before.len());
         Ok(())
     })
+}
+
+fn clone_to(bare: &Path, clone: &Path) -> Result<()> {
+    let parent = clone.parent().context("a clone lies somewhere")?;
+    git(parent).args(["clone", "--quiet"]).arg(bare).arg(clone).run()
 }
 
 /// A bare repository with this workspace as its one commit, outside of the target.

@@ -24,7 +24,11 @@ pub const CASES: &[Case] = &[
         "rsync_and_tar_copy_every_property",
         copies::rsync_and_tar_copy_every_property,
     ),
-    case("git_and_cargo_work_in_it", development::git_and_cargo_work_in_it),
+    case(
+        "git_finds_in_it_what_it_committed",
+        development::git_finds_in_it_what_it_committed,
+    ),
+    case("cargo_builds_in_it", development::cargo_builds_in_it),
     case(
         "sqlite_keeps_what_it_committed_with_a_rollback_journal",
         sqlite::keeps_what_it_committed_with_a_rollback_journal,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lab_guest::work::Work;
 
-use super::super::bench_table::Figures;
+use super::super::rounds::Figures;
 use super::peers::Mounted;
 
 /// For each thread.

@@ -19,17 +19,19 @@ use anyhow::{Context, Result, bail};
 use lab::host::{apt, workspace};
 use lab::runner::suite;
 use lab::suites::target::On;
-use serde_json::json;
 
 use self::peers::Subject;
-use super::bench_table::{Figures, Table};
-use super::suite::build_command_line;
+use super::super::suite::build_command_line;
+use super::rounds::{self, Figures};
+use super::row::Row;
 
 /// The name of ours, in the table.
 const OURS: &str = "vexfs";
+/// Of the peers.
+pub(super) const PACKAGES: &[&str] = &["bindfs", "mergerfs", "fuse2fs", "ntfs-3g", "fuse3"];
 
 /// Prepares what needs this user's tools, and measures in namespaces of its own.
-pub(crate) fn run(rounds: u32) -> Result<ExitCode> {
+pub(super) fn run(rounds: u32) -> Result<ExitCode> {
     if let Some(reason) = suite::lacks(On::Fuse) {
         bail!("{reason}");
     }
@@ -48,7 +50,7 @@ pub(crate) fn run(rounds: u32) -> Result<ExitCode> {
 }
 
 /// Measures; everything it mounts goes with this process.
-pub(crate) fn run_inside(rounds: u32) -> Result<ExitCode> {
+pub(super) fn run_inside(rounds: u32) -> Result<Vec<Row>> {
     let storage = workspace::target().join("bench-fuse");
     let program = workspace::target().join("release/vexfs-ublk");
     let mut subjects = peers::all(&program, &storage)?;
@@ -61,15 +63,8 @@ pub(crate) fn run_inside(rounds: u32) -> Result<ExitCode> {
         }
         subjects.rotate_left(1);
     }
-    let table = Table::of(OURS, &measured)?;
-    println!("{}", table.markdown()?);
-    let path = workspace::results().join("bench-fuse.json");
-    std::fs::create_dir_all(workspace::results())?;
-    let document = json!({ "suite": "fuse", "rounds": rounds, "rows": table.json() });
-    std::fs::write(&path, format!("{document:#}")).with_context(|| format!("writing {}", path.display()))?;
-    println!("{}", path.display());
     std::fs::remove_dir_all(&storage).with_context(|| format!("removing {}", storage.display()))?;
-    Ok(ExitCode::SUCCESS)
+    rounds::rows("host", OURS, &measured, |_, _| None)
 }
 
 /// All figures of one subject, on storage that is made anew.

@@ -18,12 +18,12 @@ use lab::fio;
 use lab::host::{apt, workspace};
 use lab::kernel::{Kernel, modules};
 use lab::vm::{Disk, Machine, Spec};
-use serde_json::json;
 
 pub(super) use self::contenders::rublk;
 use self::contenders::{Programs, Serving};
 use self::rows::{Backing, Comparison, Work};
-use super::bench::Spread;
+use super::row::{Better, Peer, Row, Side};
+use super::spread::Spread;
 
 const LIMIT: Duration = Duration::from_secs(240);
 /// The disk of the machine that holds whatever is served.
@@ -31,6 +31,9 @@ const DISK: &str = "bench";
 const DISK_MIB: u64 = 2048;
 /// Sources of what is compared.
 const PEERS: &[apt::Package] = &[("qemu-utils", "/usr/bin/qemu-nbd"), ("e2fsprogs", "/sbin/mkfs.ext4")];
+
+/// Of the peers, and of what measures.
+pub(super) const PACKAGES: &[&str] = &["qemu-utils", "e2fsprogs", "fio", "qemu-system-x86"];
 
 /// What to measure, and for how long.
 pub(super) struct Plan<'a> {
@@ -52,7 +55,7 @@ struct Run {
     p99: f64,
 }
 
-pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Value>> {
+pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<Row>> {
     let comparisons: Vec<Comparison> = rows::all()
         .into_iter()
         .filter_map(|comparison| comparison.only(plan.only))
@@ -118,7 +121,7 @@ fn measure(
     comparison: &Comparison,
     plan: &Plan<'_>,
     programs: &Programs,
-) -> Result<Vec<serde_json::Value>> {
+) -> Result<Vec<Row>> {
     let mut all: Vec<Runs> = comparison.works.iter().map(|_| Runs::default()).collect();
     for pair in 1..=plan.pairs {
         let mut sides = [(&comparison.ours, true), (&comparison.other, false)];
@@ -141,41 +144,35 @@ fn measure(
         .collect()
 }
 
-fn report(
-    kernel: &Kernel,
-    comparison: &Comparison,
-    (work, bar): (Work, f64),
-    runs: &Runs,
-) -> Result<serde_json::Value> {
-    let spread = |runs: &[Run], of: fn(&Run) -> f64| Spread::of(runs.iter().map(of).collect());
+fn report(kernel: &Kernel, comparison: &Comparison, (work, bar): (Work, f64), runs: &Runs) -> Result<Row> {
     let Runs { ours, others } = runs;
-    let ratio = Spread::of(
-        ours.iter()
-            .zip(others)
-            .map(|(ours, other)| ours.rate / other.rate)
-            .collect(),
-    )?;
-    let row = comparison.row(work);
-    println!(
-        "{:6} {row:44} ratio {ratio} (bar {bar:.2}); IOPS {} and {}; CPU {} and {} µs; p50 {} and {} µs",
-        kernel.id,
-        spread(ours, |run| run.rate)?,
-        spread(others, |run| run.rate)?,
-        spread(ours, |run| run.cpu)?.short(),
-        spread(others, |run| run.cpu)?.short(),
-        spread(ours, |run| run.p50)?.short(),
-        spread(others, |run| run.p50)?.short(),
-    );
-    let side = |runs: &[Run]| -> Result<serde_json::Value> {
-        Ok(json!({
-            "iops": spread(runs, |run| run.rate)?.json(), "cpu_us": spread(runs, |run| run.cpu)?.json(),
-            "p50_us": spread(runs, |run| run.p50)?.json(), "p99_us": spread(runs, |run| run.p99)?.json(),
-        }))
-    };
-    Ok(json!({
-        "kernel": kernel.release, "row": row, "bar": bar, "ratio": ratio.json(),
-        "ours": side(ours)?, "against": comparison.against, "other": side(others)?,
-    }))
+    let ratios = ours.iter().zip(others).map(|(ours, other)| ours.rate / other.rate);
+    Ok(Row {
+        place: kernel.release.clone(),
+        measure: comparison.row(work),
+        unit: "1/s".to_owned(),
+        better: Better::More,
+        ours: side(comparison.what, ours)?,
+        peers: vec![Peer {
+            side: side(comparison.against, others)?,
+            ratio: Spread::of(ratios.collect())?,
+            bar: Some(bar),
+        }],
+        run: super::row::Run::default(),
+    })
+}
+
+fn side(name: &str, runs: &[Run]) -> Result<Side> {
+    let spread = |of: fn(&Run) -> f64| Spread::of(runs.iter().map(of).collect());
+    Ok(Side {
+        name: name.to_owned(),
+        value: spread(|run| run.rate)?,
+        costs: vec![
+            ("CPU, µs".to_owned(), spread(|run| run.cpu)?),
+            ("p50, µs".to_owned(), spread(|run| run.p50)?),
+            ("p99, µs".to_owned(), spread(|run| run.p99)?),
+        ],
+    })
 }
 
 /// Lets fio at the device of a contender that serves.

@@ -12,12 +12,15 @@ use lab::runner::discover::cargo;
 use lab::vm::{Job, Machine};
 use lab_guest::protocol::Command;
 
-use super::super::bench_ublk::rublk;
-use super::super::demo::{build_server, serve, stop};
-use super::super::suite::build_command_line;
+use super::super::super::demo::{build_server, serve, stop};
+use super::super::super::suite::build_command_line;
+use super::super::ublk::rublk;
 
 /// The name of ours, in the table.
 pub(super) const OURS: &str = "vexfs";
+pub(super) const OVER_FUSE: &str = "vexfs over FUSE";
+pub(super) const EXT4: &str = "ext4 on rublk";
+pub(super) const BTRFS: &str = "btrfs on rublk";
 pub(super) const MOUNT: &str = "/mnt";
 /// The disk under all of them.
 pub(super) const DISK: &str = "/dev/disk/bench";
@@ -73,9 +76,9 @@ impl Contender {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ours => OURS,
-            Self::OursOverFuse => "vexfs over FUSE",
-            Self::Ext4 => "ext4 on rublk",
-            Self::Btrfs => "btrfs on rublk",
+            Self::OursOverFuse => OVER_FUSE,
+            Self::Ext4 => EXT4,
+            Self::Btrfs => BTRFS,
             Self::Xfs => "xfs on rublk",
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct Work {
 
 /// Two contenders, and what both do.
 pub(super) struct Comparison {
-    what: &'static str,
+    pub(super) what: &'static str,
     pub(super) against: &'static str,
     pub(super) ours: Contender,
     pub(super) other: Contender,

@@ -14,7 +14,7 @@ use lab::host::workspace;
 use lab::runner::discover::cargo;
 
 /// Builds nothing twice; takes some minutes.
-pub(crate) fn run() -> Result<()> {
+pub(super) fn run() -> Result<()> {
     apt::ensure(apt::FILESYSTEMS)?;
     let work = workspace::target().join("bench-engine");
     std::fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;

@@ -19,10 +19,10 @@ mod subject;
 
 use anyhow::{Context, Result};
 use lab::host::workspace;
-use serde_json::json;
 
 use self::subject::{Figures, Subject};
-use super::bench::Spread;
+use super::row::{Better, Peer, Row, Run, Side};
+use super::spread::Spread;
 
 /// Recalls that are reported.
 const WANTED: [f64; 2] = [0.95, 0.99];
@@ -30,12 +30,12 @@ const WANTED: [f64; 2] = [0.95, 0.99];
 const MARGIN: f64 = 0.002;
 
 /// Measures both data sets; takes an hour with a processor for itself, most of it the peers' builds.
-pub(crate) fn run(rounds: u32) -> Result<()> {
+pub(super) fn run(rounds: u32) -> Result<Vec<Row>> {
     let python = data::python()?;
     let peers = data::peers()?;
     let results = workspace::results();
     std::fs::create_dir_all(&results)?;
-    let mut documents = Vec::new();
+    let mut rows = Vec::new();
     for (name, directory) in [
         ("glove-100", data::glove(&python)?),
         ("minilm-384", data::minilm(&python)?),
@@ -47,7 +47,6 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
             eprintln!("{name}: {} tuned, {} settings", subject.name, curve.len());
             curves.push(curve);
         }
-        let mut rows = Vec::new();
         for wanted in WANTED {
             rows.push(compare(name, wanted, &mut subjects, &curves, rounds)?);
         }
@@ -55,17 +54,45 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
         let picture = results.join(format!("bench-vector-{name}.svg"));
         std::fs::write(&picture, plot::svg(name, &named))?;
         println!("{}", picture.display());
-        let built: Vec<_> = subjects
-            .iter()
-            .map(|subject| json!({ "name": subject.name, "built": subject.built }))
-            .collect();
-        documents.push(json!({ "data": name, "subjects": built, "rows": rows }));
+        rows.extend(built(name, &subjects)?);
     }
-    let path = results.join("bench-vector.json");
-    let document = json!({ "suite": "vector", "rounds": rounds, "data": documents });
-    std::fs::write(&path, format!("{document:#}")).with_context(|| format!("writing {}", path.display()))?;
-    println!("{}", path.display());
-    Ok(())
+    Ok(rows)
+}
+
+/// What building the indexes took.
+fn built(data: &str, subjects: &[Subject]) -> Result<Vec<Row>> {
+    let measures = [
+        ("build_cpu", "build, CPU time", "s"),
+        ("index_bytes", "memory of the index", "bytes"),
+    ];
+    let row = |(key, measure, unit): (&str, &str, &str)| {
+        let value = |subject: &Subject| {
+            let value = subject.built[key].as_f64();
+            let value = value.with_context(|| format!("{} gave no {key}: {}", subject.name, subject.built))?;
+            Spread::of(vec![value])
+        };
+        let (ours, peers) = subjects.split_first().context("nobody was measured")?;
+        let mine = value(ours)?;
+        let peer = |subject: &Subject| {
+            let theirs = value(subject)?;
+            Ok(Peer {
+                ratio: Spread::of(vec![theirs.median / mine.median])?,
+                // A quarter of the memory is the aim.
+                bar: (key == "index_bytes" && subject.name == "hnswlib").then_some(4.0),
+                side: Side::plain(subject.name, theirs),
+            })
+        };
+        Ok(Row {
+            place: data.to_owned(),
+            measure: measure.to_owned(),
+            unit: unit.to_owned(),
+            better: Better::Less,
+            peers: peers.iter().map(peer).collect::<Result<_>>()?,
+            ours: Side::plain(ours.name, mine),
+            run: Run::default(),
+        })
+    };
+    measures.into_iter().map(row).collect()
 }
 
 /// All subjects at one recall, interleaved.
@@ -75,7 +102,7 @@ fn compare(
     subjects: &mut [Subject],
     curves: &[Vec<(String, Figures)>],
     rounds: u32,
-) -> Result<serde_json::Value> {
+) -> Result<Row> {
     let mut chosen: Vec<(usize, String)> = Vec::new();
     for (index, curve) in curves.iter().enumerate() {
         let able = curve.iter().filter(|(_, figures)| figures.recall >= wanted + MARGIN);
@@ -90,27 +117,48 @@ fn compare(
             measured.push(subjects[*index].ask("report", numbers)?);
         }
     }
-    let ours: Vec<f64> = measured
-        .first()
-        .context("ours reaches no recall")?
-        .iter()
-        .map(|figures| figures.qps_cpu)
-        .collect();
-    let mut rows = Vec::new();
+    let mut sides = Vec::new();
     for ((index, numbers), measured) in chosen.iter().zip(&measured) {
         let speed: Vec<f64> = measured.iter().map(|figures| figures.qps_cpu).collect();
-        let ratio = Spread::of(ours.iter().zip(&speed).map(|(ours, peer)| ours / peer).collect())?;
         let wall = Spread::of(measured.iter().map(|figures| figures.qps).collect())?;
-        let speed = Spread::of(speed)?;
         let recall = measured.first().map_or(f64::NAN, |figures| figures.recall);
         let name = subjects[*index].name;
-        println!(
-            "{data}, recall {wanted}: {name:12} {recall:.4} {speed} QPS of CPU, {wall} of wall, ours ×{ratio} ({numbers})"
-        );
-        rows.push(json!({
-            "name": name, "numbers": numbers, "recall": recall, "qps_cpu": speed.json(), "qps": wall.json(),
-            "ours_to_it": ratio.json(),
-        }));
+        println!("{data}, recall {wanted}: {name:12} reaches {recall:.4} with {numbers}");
+        let side = Side {
+            name: name.to_owned(),
+            value: Spread::of(speed.clone())?,
+            costs: vec![
+                ("recall".to_owned(), Spread::of(vec![recall])?),
+                ("QPS of wall time".to_owned(), wall),
+            ],
+        };
+        sides.push((side, speed));
     }
-    Ok(json!({ "recall": wanted, "subjects": rows }))
+    let mut sides = sides.into_iter();
+    let (ours, mine) = sides.next().context("ours reaches no recall")?;
+    let peer = |(side, speed): (Side, Vec<f64>)| {
+        Ok(Peer {
+            ratio: Spread::of(mine.iter().zip(&speed).map(|(ours, peer)| ours / peer).collect())?,
+            bar: Some(bar(wanted, &side.name)),
+            side,
+        })
+    };
+    Ok(Row {
+        place: data.to_owned(),
+        measure: format!("search, recall@10 of {wanted}"),
+        unit: "QPS of CPU time".to_owned(),
+        better: Better::More,
+        peers: sides.map(peer).collect::<Result<_>>()?,
+        ours,
+        run: Run::default(),
+    })
+}
+
+/// What the ratio to a peer should be.
+fn bar(wanted: f64, peer: &str) -> f64 {
+    match (wanted < 0.97, peer) {
+        (true, "hnswlib") => 2.0,
+        (true, _) | (false, "hnswlib") => 1.25,
+        (false, _) => 1.0,
+    }
 }

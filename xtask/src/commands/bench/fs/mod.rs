@@ -19,10 +19,10 @@ use lab::host::{apt, workspace};
 use lab::kernel::{Kernel, modules};
 use lab::vm::{Disk, Machine, Spec};
 use lab_guest::work::{ARCHIVE, Work};
-use serde_json::json;
 
-use self::contenders::{Contender, MOUNT, OURS, Programs};
-use super::bench_table::{Figures, Table};
+use self::contenders::{BTRFS, Contender, EXT4, MOUNT, OURS, OVER_FUSE, Programs};
+use super::rounds::{self, Figures};
+use super::row::Row;
 
 /// A work is given up after that.
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -31,6 +31,10 @@ const DISK_MIB: u64 = 4096;
 const MEMORY_MIB: u64 = 3072;
 /// Of the file for sequential and random access.
 const LARGE_MIB: usize = 512;
+/// Works on bytes, as their measures begin; all others are on names and attributes.
+const DATA: [&str; 3] = ["sequential", "4 KiB random", "4 KiB append"];
+/// Of the peers, and of what measures.
+pub(super) const PACKAGES: &[&str] = &["e2fsprogs", "btrfs-progs", "xfsprogs", "fio", "qemu-system-x86"];
 const PEERS: &[apt::Package] = &[
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("btrfs-progs", "/sbin/mkfs.btrfs"),
@@ -48,7 +52,7 @@ pub(super) struct Plan<'a> {
     pub(super) only: &'a [String],
 }
 
-pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Value>> {
+pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<Row>> {
     let is_wanted =
         |name: &str| name == OURS || plan.only.is_empty() || plan.only.iter().any(|part| name.contains(part.as_str()));
     let mut contenders: Vec<_> = Contender::ALL.into_iter().filter(|one| is_wanted(one.name())).collect();
@@ -75,17 +79,22 @@ pub(super) fn run(kernel: &Kernel, plan: &Plan<'_>) -> Result<Vec<serde_json::Va
         contenders.rotate_left(1);
     }
     machine.shut_down()?;
-    let table = Table::of(OURS, &measured)?;
-    println!(
-        "\n{} ({}), {} files\n\n{}",
-        kernel.id,
-        kernel.release,
-        plan.files,
-        table.markdown()?
-    );
-    Ok(vec![
-        json!({ "kernel": kernel.release, "files": plan.files, "table": table.json() }),
-    ])
+    rounds::rows(&kernel.release, OURS, &measured, bar)
+}
+
+/// What the ratio to a contender should be.
+fn bar(measure: &str, peer: &str) -> Option<f64> {
+    let data = DATA.iter().any(|work| measure.starts_with(work));
+    match peer {
+        BTRFS => Some(1.2),
+        OVER_FUSE => (!data).then_some(3.0),
+        EXT4 if measure.starts_with("4 KiB append + fsync, 16") => Some(1.5),
+        EXT4 if measure.starts_with("stat, cold") => Some(0.8),
+        EXT4 if measure.starts_with("4 KiB random") => Some(0.9),
+        EXT4 if measure.starts_with("sequential") => Some(0.95),
+        EXT4 => Some(1.0),
+        _ => None,
+    }
 }
 
 /// Drivers, a disk that was written once, and the archive to unpack.

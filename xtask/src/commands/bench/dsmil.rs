@@ -12,13 +12,16 @@ use lab::host::workspace;
 use lab::kernel::{Kernel, modules};
 use lab::runner::discover::cargo;
 use lab::vm::{Ivshmem, Machine, Spec};
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use super::row::{Better, Row};
+use super::spread::Spread;
 
 const LIMIT: Duration = Duration::from_secs(600);
 const PACKAGES: [&str; 4] = ["--package", "dsmil-bench", "--package", "dsmil-sim"];
 
 /// Measures here and on the kernel; `pairs` hundred operations for each figure.
-pub(super) fn run(kernel: &Kernel, pairs: u32) -> Result<Vec<Value>> {
+pub(super) fn run(kernel: &Kernel, pairs: u32) -> Result<Vec<Row>> {
     cargo()
         .args(["build", "--quiet", "--release"])
         .args(PACKAGES)
@@ -42,24 +45,38 @@ pub(super) fn run(kernel: &Kernel, pairs: u32) -> Result<Vec<Value>> {
     let command = format!("{bench} --device /dev/uio0 --count {count}");
     rows.extend(self::rows(&kernel.release, &machine.succeed(&command, LIMIT)?)?);
     machine.shut_down()?;
-    for row in &rows {
-        println!(
-            "{:24} {:9} {}",
-            row["place"].as_str().unwrap_or_default(),
-            row["figure"],
-            row["value"]
-        );
+    Ok(rows)
+}
+
+/// The numbers in the documents that the program printed, with where they come from.
+fn rows(place: &str, printed: &str) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for line in printed.lines() {
+        let document: Value = serde_json::from_str(line).with_context(|| format!("{line:?} is no figure"))?;
+        let figure = document["figure"]
+            .as_str()
+            .with_context(|| format!("{line:?} names no figure"))?;
+        numbers(place, figure, &document["value"], &mut rows);
     }
     Ok(rows)
 }
 
-/// The documents that the program printed, with where they come from.
-fn rows(place: &str, printed: &str) -> Result<Vec<Value>> {
-    let parse = |line: &str| -> Result<Value> {
-        let document: Value = serde_json::from_str(line).with_context(|| format!("{line:?} is no figure"))?;
-        Ok(json!({ "place": place, "figure": document["figure"], "value": document["value"] }))
-    };
-    printed.lines().map(parse).collect()
+/// A row for each number in it, which is called by the way to it; `_us` and the like are its unit.
+fn numbers(place: &str, name: &str, value: &Value, rows: &mut Vec<Row>) {
+    if let Some(number) = value.as_f64() {
+        let (name, unit) = [("_us", "µs"), ("_kib", "KiB"), ("_bytes", "bytes")]
+            .into_iter()
+            .find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)))
+            .unwrap_or((name, ""));
+        let name = name.replace('_', " ");
+        rows.push(Row::alone(place, &name, (unit, Better::Less), Spread::once(number)));
+    }
+    for (key, value) in value.as_object().into_iter().flatten() {
+        numbers(place, &format!("{name}: {key}"), value, rows);
+    }
+    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+        numbers(place, &format!("{name}: {index}"), value, rows);
+    }
 }
 
 /// A simulator whose firmware answers at once, for the machine's device.

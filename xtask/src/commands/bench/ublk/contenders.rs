@@ -11,8 +11,8 @@ use lab::runner::discover::cargo;
 use lab::vm::{Job, Machine};
 use lab_guest::protocol::Command;
 
-use super::super::demo::{build_server, serve, stop};
-use super::super::suite::build_command_line;
+use super::super::super::demo::{build_server, serve, stop};
+use super::super::super::suite::build_command_line;
 
 /// The ublk server by the author of the driver.
 const RUBLK: &str = "0.2.15";
