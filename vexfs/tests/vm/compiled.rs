@@ -45,6 +45,7 @@ chroot $TREE /usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C make -C /usr/src/projec
 echo "compiled, $(($(date +%s) - begun)) s"
 umount $TREE/usr/src
 for part in $headers; do diff -r --no-dereference $TREE/usr/src/$part /mnt/pool/$part; done
+modprobe uio
 insmod /mnt/pool/project/$MODULE/uio_dsmil.ko
 rmmod uio_dsmil
 umount /mnt/pool
