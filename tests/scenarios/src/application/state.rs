@@ -74,18 +74,23 @@ impl State {
             && let Some(file) = found.files.get(&name_of(name))
             && mixed(&self.bytes(name), &done.bytes(name), &file.bytes)
         {
-            // Nothing else may differ.
-            let mut others = found.clone();
-            others.files.insert(
-                name_of(name),
-                FoundFile {
-                    bytes: self.bytes(name),
-                    ..file.clone()
-                },
-            );
-            return self.difference(&others).map_or(Ok(()), Err);
+            return self.difference(&found.with(name, self.bytes(name))).map_or(Ok(()), Err);
         }
         Err(format!("{before}; were the next step done: {after}"))
+    }
+
+    /// Whether this may be found, with pages of a write there that came after steps of which nothing is there: bytes go their
+    /// own way, and names and attributes one after the other. How long a file is, is among the latter.
+    pub(super) fn accepts_ahead(&self, found: &Found, (name, piece): (u8, Piece)) -> bool {
+        let Some(file) = found.files.get(&name_of(name)) else {
+            return false;
+        };
+        let before = self.bytes(name);
+        let mut done = self.clone();
+        done.files.entry(name).or_default().write(piece);
+        let mut after = done.bytes(name);
+        after.truncate(before.len());
+        mixed(&before, &after, &file.bytes) && self.difference(&found.with(name, before)).is_none()
     }
 
     fn bytes(&self, name: u8) -> Vec<u8> {
@@ -180,6 +185,15 @@ struct FoundFile {
 }
 
 impl Found {
+    /// The same with other bytes of a file.
+    fn with(&self, name: u8, bytes: Vec<u8>) -> Self {
+        let mut other = self.clone();
+        if let Some(file) = other.files.get_mut(&name_of(name)) {
+            file.bytes = bytes;
+        }
+        other
+    }
+
     /// Reads it. A draft that was not renamed in time is no file.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::plan::{PAGE, Piece, Step, Way};
+use super::plan::{PAGE, Way};
 use super::*;
 
 const SEED: u64 = 7;
@@ -147,6 +147,38 @@ fn of_a_write_under_way_pages_may_be_there_and_nothing_else() {
     let whole = before.len() as u64 >= piece.end();
     assert_eq!(scene.look().is_err(), whole, "a byte of the second, over others");
     file.write_all_at(&[bytes[0] ^ 1], piece.at).unwrap();
+    assert!(scene.look().is_err(), "another byte");
+}
+
+#[test]
+fn bytes_may_be_there_before_the_name_that_the_file_had_got_and_no_longer_file() {
+    let mut scene = Scene::after(40);
+    // A file gets a name, and is written to.
+    let (to, from, piece) = loop {
+        let Step::Rename { from, to } = scene.until(|step| matches!(step, Step::Rename { .. })) else {
+            unreachable!()
+        };
+        let state = &scene.worker.state;
+        let mut later = state.clone();
+        later.apply(&Step::Rename { from, to });
+        match scene.worker.plan.step(scene.worker.done + 1, &later) {
+            Step::Write { name, piece, .. } if name == to && from != to && piece.end() <= state.size(from) => {
+                break (to, from, piece);
+            }
+            _ => scene.step(),
+        }
+    };
+    let write = |bytes: &[u8], at| {
+        let file = fs::File::options().write(true).open(scene.path(from)).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+    };
+    let before = fs::read(scene.path(from)).unwrap();
+    write(&perform::bytes_of(&piece), piece.at);
+    assert_eq!(scene.look().unwrap(), scene.worker.done, "{from} was to become {to}");
+    write(b"more", before.len() as u64);
+    assert!(scene.look().is_err(), "a longer file");
+    fs::write(scene.path(from), &before).unwrap();
+    write(&[before[0] ^ 1], 0);
     assert!(scene.look().is_err(), "another byte");
 }
 
