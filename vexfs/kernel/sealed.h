@@ -114,6 +114,7 @@ extern const struct export_operations vexfs_sealed_export_operations;
 /* sealed_file.c */
 extern const struct inode_operations vexfs_sealed_file_inode_operations;
 extern const struct file_operations vexfs_sealed_file_operations;
+extern const struct iomap_ops vexfs_sealed_iomap_ops;
 extern const struct address_space_operations vexfs_sealed_address_operations;
 
 /* sealed_xattr.c */

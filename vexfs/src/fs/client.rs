@@ -468,14 +468,6 @@ impl Fs {
         }
         core.client_reserve
     }
-
-    /// The same after an opening, for what was promised before it: what is not there is owed.
-    pub fn keep_again_for_client(&self, blocks: u64) {
-        let mut core = self.core();
-        let kept = std::mem::replace(&mut core.client_reserve, blocks);
-        core.state.space.unreserve(kept);
-        core.state.space.reserve_again(blocks);
-    }
 }
 
 /// Whether a client may send an operation, as far as that can be seen without the state.

@@ -472,6 +472,32 @@ fn a_large_file_that_lost_its_name_goes_with_a_posted_operation() {
 }
 
 #[test]
+fn a_client_that_claims_every_block_does_not_keep_the_pool_from_its_checkpoints() {
+    let mut bench = Bench::new();
+    let all = bench.server.fs().statistics().total_blocks;
+    let claim = wire::Resume {
+        session: bench.session.into(),
+        credits: all.into(),
+        ..wire::Resume::default()
+    };
+    assert_eq!(bench.call(&Ask::new(Opcode::Resume, &claim)).status(), 0);
+    for number in 0..10 {
+        bench.apply(&[create(
+            Ino::ROOT,
+            Ino(100 + number),
+            format!("{number}").as_bytes(),
+            0o100_644,
+        )]);
+        bench.server.fs().checkpoint().unwrap();
+    }
+    assert!(!bench.server.fs().has_failed());
+    // The next client gets what there is.
+    bench.hello(7);
+    assert!(bench.call(&Ask::grant(1, 100, 0, 0)).fixed.credits.get() > 0);
+    bench.check();
+}
+
+#[test]
 fn credits_keep_space_for_dirty_pages() {
     let mut bench = Bench::new();
     let available = bench.server.fs().statistics().available_blocks;
