@@ -300,7 +300,10 @@ fn endure(hostile: &Hostile, fs: &Fs, device: &str, how_long: Duration) -> Resul
 
 fn lies(how_long: Duration, seed: u64) -> Result<()> {
     // Why the server gave up, if it did.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::WARN)
+        .init();
     kmod::modprobe("ublk_drv")?;
     let pool = Pool::new()?;
     let fs: Fs = pool.open()?;
