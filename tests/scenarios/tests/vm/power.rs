@@ -20,6 +20,8 @@ use lab_scenarios::application::{FOUND, PROMISED};
 const LIMIT: Duration = Duration::from_secs(120);
 const WORKERS: usize = 4;
 const SEED: u64 = 1;
+/// Of so many cuts some come between a write and its flush.
+const MANY: u32 = 50;
 /// After so many cuts the pool is closed and checked.
 const CUTS_BETWEEN_CHECKS: u32 = 20;
 /// The longest that the application works between two cuts, in milliseconds.
@@ -186,7 +188,8 @@ fn cuts(kernel: &str, front: &'static str, cuts: u32) -> Result<()> {
     }
     let idle = scene.book.promised.iter().filter(|&&steps| steps == 0).count();
     ensure!(idle == 0, "{idle} workers were never promised anything");
-    ensure!(undone > 0, "no cut came between a write and its flush");
+    // Of a few cuts perhaps none does.
+    ensure!(undone > 0 || cuts < MANY, "no cut came between a write and its flush");
     let steps: u64 = scene.book.promised.iter().sum();
     let words = format!(
         "{cuts} cuts, {steps} steps promised; {undone} of {unflushed} writes that no flush had followed were undone; \
