@@ -471,7 +471,7 @@ int vexfs_reads_create(void);
 void vexfs_reads_destroy(void);
 int vexfs_read_folio(struct file *file, struct folio *folio);
 void vexfs_readahead(struct readahead_control *rac);
-/* Parts of blocks at both ends of a range are about to be changed. */
+/* Locked, with what it needs of blocks that are about to be changed in part. */
 struct folio *vexfs_write_folio(struct iomap_iter *iter, loff_t pos,
 				unsigned int len);
 unsigned int vexfs_reads_detach(struct vexfs_mount *m);

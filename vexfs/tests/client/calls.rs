@@ -482,12 +482,7 @@ fn a_client_that_claims_every_block_does_not_keep_the_pool_from_its_checkpoints(
     };
     assert_eq!(bench.call(&Ask::new(Opcode::Resume, &claim)).status(), 0);
     for number in 0..10 {
-        bench.apply(&[create(
-            Ino::ROOT,
-            Ino(100 + number),
-            format!("{number}").as_bytes(),
-            0o100_644,
-        )]);
+        bench.create(Ino::ROOT, format!("{number}").as_bytes(), FILE);
         bench.server.fs().checkpoint().unwrap();
     }
     assert!(!bench.server.fs().has_failed());

@@ -126,11 +126,10 @@ impl Worker {
         let mut done = promised;
         loop {
             let next = plan.step(done, &state);
-            let ahead = write_ahead(plan, done, &state);
+            let ahead = || write_ahead(plan, done, &state).is_some_and(|write| state.accepts_ahead(&found, write));
             match state.accepts(&found, &next) {
-                Err(_) if ahead.is_some_and(|write| state.accepts_ahead(&found, write)) => break,
-                Err(difference) => wrong.push(format!("  after step {done}: {difference}")),
-                Ok(()) => break,
+                Err(difference) if !ahead() => wrong.push(format!("  after step {done}: {difference}")),
+                _ => break,
             }
             ensure!(
                 !next.is_durable(),

@@ -71,7 +71,13 @@ fn numbers(place: &str, name: &str, value: &Value, rows: &mut Vec<Row>) {
         let name = name.replace('_', " ");
         rows.push(Row::alone(place, &name, (unit, Better::Less), Spread::once(number)));
     }
-    for (key, value) in value.as_object().into_iter().flatten() {
+    // How many were measured is no finding.
+    let parts = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "count");
+    for (key, value) in parts {
         numbers(place, &format!("{name}: {key}"), value, rows);
     }
     for (index, value) in value.as_array().into_iter().flatten().enumerate() {

@@ -17,7 +17,7 @@ mod data;
 mod plot;
 mod subject;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lab::host::workspace;
 
 use self::subject::{Figures, Subject};
@@ -111,6 +111,10 @@ fn compare(
             None => println!("{data}, recall {wanted}: {} does not reach it", subjects[index].name),
         }
     }
+    ensure!(
+        chosen.first().is_some_and(|(index, _)| *index == 0),
+        "ours does not reach recall {wanted} on {data}"
+    );
     let mut measured: Vec<Vec<Figures>> = chosen.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         for ((index, numbers), measured) in chosen.iter().zip(&mut measured) {
@@ -135,7 +139,7 @@ fn compare(
         sides.push((side, speed));
     }
     let mut sides = sides.into_iter();
-    let (ours, mine) = sides.next().context("ours reaches no recall")?;
+    let (ours, mine) = sides.next().context("nobody was measured")?;
     let peer = |(side, speed): (Side, Vec<f64>)| {
         Ok(Peer {
             ratio: Spread::of(mine.iter().zip(&speed).map(|(ours, peer)| ours / peer).collect())?,
