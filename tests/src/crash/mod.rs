@@ -37,6 +37,6 @@ pub use console::{LineSplitter, Message, messages, strip_controls};
 pub use event::CrashEvent;
 pub use metrics::{Bar, Checks, Continuity, RecoveryAttempt, RecoveryMetrics, Standing};
 pub use patterns::{Pattern, PatternError, PatternTable};
-pub use report::{Report, Sighting};
+pub use report::{EMULATOR_FAULT, Report, Sighting};
 pub use trend::{Trend, TrendConfig, TrendWarning};
 pub use types::{CrashType, Effect, Recovery, RecoveryLevel, Severity};

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::patterns::Pattern;
 use super::types::{CrashType, Effect, Recovery, Severity};
 
+/// Pattern of the crash that emulated processors bring about by themselves; see its row in `crash-patterns.toml`.
+pub const EMULATOR_FAULT: &str = "stray-int3";
+
 /// One recognised console line, or a timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
@@ -96,6 +99,12 @@ impl Report {
             sightings: vec![sighting],
             dropped: 0,
         }
+    }
+
+    /// Whether the crash is one that emulated processors bring about by themselves: a kernel that patches itself on one CPU
+    /// while another runs the patched place. It blames nobody.
+    pub fn is_of_emulation(&self) -> bool {
+        self.cause.pattern == EMULATOR_FAULT && self.modules.is_empty()
     }
 
     /// What brings the machine back.

@@ -18,7 +18,7 @@ use super::{Case, Outcome, TestResult, tail, verdict_in};
 use crate::crash::{CrashEvent, Recovery, RecoveryLevel, Report};
 use crate::host::workspace;
 use crate::kernel::{Kernel, modules};
-use crate::vm::{Disk, EMULATOR_FAULT, Ended, Ivshmem, Machine, Medium, SharedMemory, Spec, Stream};
+use crate::vm::{Disk, Ended, Ivshmem, Machine, Medium, SharedMemory, Spec, Stream};
 
 /// How long the guest may take to make a checkpoint durable.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(10);
@@ -186,7 +186,8 @@ impl Batch {
             let (again, repeated) = self.isolate(case, &mut event, &mut result)?;
             ledger.tested(&again, true);
             repetition = repeated;
-            if is_emulator_fault(&report) {
+            // It blames nobody, so the repetition counts instead.
+            if report.is_of_emulation() {
                 result = again;
             }
         }
@@ -363,12 +364,6 @@ impl Batch {
         machine.power_cut()?;
         Ok((again, repeated))
     }
-}
-
-/// Whether the crash is one that emulated processors bring about by themselves: a kernel that patches itself on one CPU
-/// while another runs the patched place. It blames nobody, so the test's repetition counts instead.
-fn is_emulator_fault(report: &Report) -> bool {
-    report.cause.pattern == EMULATOR_FAULT && report.modules.is_empty()
 }
 
 /// What commands in the guest find in their environment.

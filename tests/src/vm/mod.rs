@@ -38,7 +38,7 @@ pub use qemu::Accelerator;
 pub use spec::{Bounds, Disk, Ivshmem, Medium, Root, SharedMemory, Spec};
 pub use volatile::{Lost, VolatileDisk};
 
-use crate::crash::{Classifier, CrashType, Effect, LineSplitter, Report, Sighting, Trend, TrendConfig};
+use crate::crash::{Classifier, CrashType, EMULATOR_FAULT, Effect, LineSplitter, Report, Sighting, Trend, TrendConfig};
 use crate::kernel::KernelId;
 
 /// How long the end of a kernel's report is waited for once its beginning was fatal.
@@ -46,8 +46,6 @@ const REPORT_GRACE: Duration = Duration::from_secs(2);
 /// A console this quiet has said all it had to say.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// Pattern of the crash that emulated processors bring about by themselves; see its row in `crash-patterns.toml`.
-pub const EMULATOR_FAULT: &str = "stray-int3";
 /// Printed when it is seen: whoever judges the output of a process that drives machines knows by it.
 pub const EMULATOR_FAULT_SEEN: &str = "an emulated processor ran into code that was just being patched";
 /// How often a boot is tried when emulation is what ends it.
@@ -151,7 +149,7 @@ impl Machine {
                 Err(error) => {
                     let report = machine.locked().classifier.report();
                     let emulator = match report {
-                        Some(report) => report.cause.pattern == EMULATOR_FAULT,
+                        Some(report) => report.is_of_emulation(),
                         // A kernel that stops without a word did not meet anything of ours: unless it comes with its disk,
                         // nothing of ours is loaded yet.
                         None => matches!(spec.root, Root::Host),
