@@ -143,6 +143,23 @@ impl Latency {
     }
 }
 
+/// Waits until the server's caches are full: its memory grew by less than a MiB within ten seconds. One that goes on growing
+/// is waited for so long and no longer.
+pub fn warm_up(server: u32, longest: Duration) -> Result<()> {
+    const STEP: Duration = Duration::from_secs(10);
+    const LITTLE: f64 = 1024.0;
+    let memory = || status(server, "VmRSS").with_context(|| format!("process {server} is gone"));
+    let begin = Instant::now();
+    let mut before = 0.0;
+    let mut now = memory()?;
+    while now - before > LITTLE && begin.elapsed() < longest {
+        thread::sleep(STEP);
+        before = now;
+        now = memory()?;
+    }
+    Ok(())
+}
+
 /// Follows a server, and the kernel below it, until [`Monitor::finish`].
 #[derive(Debug)]
 pub struct Monitor {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lab::suites::target::{On, Room};
 use lab_guest::measure::{Promise, check};
 use lab_guest::sys;
-use lab_scenarios::monitor::Monitor;
+use lab_scenarios::monitor::{Monitor, warm_up};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::work::{Book, Crowd};
@@ -20,6 +20,8 @@ use crate::world::{AT, BOUND, DISK, ROOMY, World, settings};
 const BESIDE: usize = 25;
 /// Where the other pool is mounted.
 const OTHER: &str = "/mnt/other";
+/// Until caches are full, at most.
+const WARM_UP: Duration = Duration::from_secs(300);
 /// Of the kernel's mounts, on machines that are emulated too.
 const PER_MINUTE: f64 = 100.0;
 
@@ -36,9 +38,9 @@ fn beside_work(on: On, time: Duration) -> Result<()> {
     other.mount()?;
     let server = other.server().context("nobody serves the other mount")?;
     let crowd = Crowd::new(BESIDE, 20_000);
-    // What is made once, with the first work, is there before growth counts.
+    // What is made once, with the first work, is there before growth counts, and what caches hold.
     crowd.work(Path::new(OTHER), || {
-        std::thread::sleep(Duration::from_secs(10));
+        warm_up(server, WARM_UP)?;
         cycle(on, &mut world)
     })?;
     let monitor = Monitor::start(server, crowd.latency(), Duration::from_millis(500))?;
@@ -93,17 +95,17 @@ fn cycle(on: On, world: &mut World) -> Result<()> {
     mount(Some(device), AT, Some("vexfs"), MsFlags::empty(), None::<&str>).context("mounting")
 }
 
-#[lab_guest::test(disks = ["disk:768"], timeout = 300, stress = true)]
+#[lab_guest::test(disks = ["disk:768"], timeout = 900, stress = true)]
 fn a_pool_is_mounted_through_fuse_over_and_over_beside_work_and_nothing_grows() -> Result<()> {
     beside_work(On::Fuse, Duration::from_secs(45))
 }
 
-#[lab_guest::test(modules = ["vexfs"], disks = ["disk:768"], timeout = 300, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], disks = ["disk:768"], timeout = 900, stress = true)]
 fn a_pool_is_mounted_by_the_kernel_over_and_over_beside_work_and_nothing_grows() -> Result<()> {
     beside_work(On::Module, Duration::from_secs(45))
 }
 
-#[lab_guest::test(modules = ["vexfs"], disks = ["disk:768"], timeout = 1800, stress = true)]
+#[lab_guest::test(modules = ["vexfs"], disks = ["disk:768"], timeout = 2400, stress = true)]
 fn a_pool_is_mounted_by_the_kernel_for_twenty_minutes_beside_work_and_nothing_grows() -> Result<()> {
     beside_work(On::Module, Duration::from_secs(1200))
 }
