@@ -158,6 +158,7 @@ fn report(kernel: &Kernel, comparison: &Comparison, (work, bar): (Work, f64), ru
             ratio: Spread::of(ratios.collect())?,
             bar: Some(bar),
         }],
+        curves: None,
         run: super::row::Run::default(),
     })
 }

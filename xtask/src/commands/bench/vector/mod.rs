@@ -89,6 +89,7 @@ fn built(data: &str, subjects: &[Subject]) -> Result<Vec<Row>> {
             better: Better::Less,
             peers: peers.iter().map(peer).collect::<Result<_>>()?,
             ours: Side::plain(ours.name, mine),
+            curves: None,
             run: Run::default(),
         })
     };
@@ -154,6 +155,7 @@ fn compare(
         better: Better::More,
         peers: sides.map(peer).collect::<Result<_>>()?,
         ours,
+        curves: None,
         run: Run::default(),
     })
 }
