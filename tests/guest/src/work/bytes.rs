@@ -12,6 +12,9 @@ use nix::sys::statvfs::statvfs;
 
 use super::{BLOCK, MIB};
 
+/// So much is synced at once where gigabytes are written: a sync of all of them would look like a task that hangs.
+pub(super) const SYNCED_MIB: u64 = 64;
+
 pub(super) fn write(place: &Path, mebibytes: usize) -> Result<()> {
     let buffer = noise();
     let mut file = File::create(large(place))?;
@@ -67,6 +70,9 @@ pub(super) fn fill(place: &Path, percent: usize) -> Result<()> {
         for piece in 0..lacking / MIB as u64 {
             file.write_all(&buffer)
                 .with_context(|| format!("{piece} MiB of {}", path.display()))?;
+            if piece % SYNCED_MIB == SYNCED_MIB - 1 {
+                file.sync_data().context("fdatasync")?;
+            }
         }
         file.sync_all().context("fsync")?;
     }
@@ -76,7 +82,7 @@ pub(super) fn fill(place: &Path, percent: usize) -> Result<()> {
 /// Bytes until so many percent are used. What is kept back from users is not counted.
 fn lacking(place: &Path, percent: usize) -> Result<u64> {
     let found = statvfs(place)?;
-    let used = found.blocks() - found.blocks_free();
+    let used = found.blocks().saturating_sub(found.blocks_free());
     let wanted = (used + found.blocks_available()) * percent as u64 / 100;
     Ok(wanted.saturating_sub(used) * found.fragment_size())
 }

@@ -8,11 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::BLOCK;
-use super::bytes::blocks;
+use super::bytes::{SYNCED_MIB, blocks};
+use super::{BLOCK, MIB};
 
 /// A block, and the hole before the next.
 const STRIDE: u64 = 2 * BLOCK as u64;
+/// Blocks that are synced at once.
+const SYNCED: u64 = SYNCED_MIB * (MIB / BLOCK) as u64;
 
 /// Makes the file.
 pub(super) fn scatter(place: &Path, extents: usize) -> Result<()> {
@@ -53,6 +55,9 @@ fn write_from(file: &File, from: u64, amount: usize) -> Result<()> {
     for number in (from..).take(amount) {
         file.write_all_at(&buffer, number * STRIDE)
             .with_context(|| format!("extent {number}"))?;
+        if (number - from) % SYNCED == SYNCED - 1 {
+            file.sync_data().context("fdatasync")?;
+        }
     }
     file.sync_all().context("fsync")
 }
