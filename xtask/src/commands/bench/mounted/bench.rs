@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use lab::fio;
+use anyhow::{Context, Result};
 use lab::vm::Machine;
 use lab_guest::service::MOUNT;
 use lab_guest::work::{Took, Work};
+use vexfs_measure::fio;
 
 use super::super::rounds::{Figure, Figures};
 use super::programs::Programs;
@@ -81,10 +81,8 @@ impl<'a> Bench<'a> {
              --time_based --runtime={seconds} --ramp_time=300ms --norandommap --rw={pattern} --bs={block} \
              --iodepth={depth} --output-format=json"
         );
-        let (read, written) = fio::parse(&self.machine.succeed(&script, LIMIT)?)?;
-        let figures = if read.operations > 0 { read } else { written };
-        ensure!(figures.operations > 0, "fio did nothing at {pattern} {block}");
-        Ok(figures)
+        let done = fio::parse(&self.machine.succeed(&script, LIMIT)?)?;
+        done.only().copied().with_context(|| format!("{pattern} {block}"))
     }
 }
 
