@@ -214,6 +214,8 @@ fn mount_makes_the_device_of_a_pool_which_goes_when_it_is_unmounted() -> Result<
         "{line}"
     );
     fs::write(format!("{AT}/file"), "kept")?;
+    let by_mount_point = scene.ok(&["status", AT])?;
+    ensure!(by_mount_point.contains(POOL), "{by_mount_point}");
     let twice = sys::output("mount", &["-t", "vexfs", POOL, "/mnt/other"]).map_err(|error| format!("{error:#}"));
     ensure!(
         twice
