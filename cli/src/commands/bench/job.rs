@@ -123,7 +123,10 @@ pub(super) fn fio(place: &OsStr, options: &[&str], job: &str) -> Result<String> 
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    let why = errors.lines().find(|line| !line.trim().is_empty()).unwrap_or("it did not say why");
+    let why = errors
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it did not say why");
     Err(failed(
         format!("fio failed ({}): {why}", output.status),
         "see whether the place takes direct I/O and has room",
@@ -140,7 +143,11 @@ mod tests {
             let file = job.file();
             assert!(file.contains(&format!("[{}]", job.name())), "{job:?}");
             let pattern = file.lines().find_map(|line| line.strip_prefix("rw=")).unwrap();
-            assert_eq!(pattern.contains("write") || pattern.contains("rw"), job.writes(), "{job:?}");
+            assert_eq!(
+                pattern.contains("write") || pattern.contains("rw"),
+                job.writes(),
+                "{job:?}"
+            );
             assert_eq!(job.to_possible_value().unwrap().get_name(), job.name());
         }
     }

@@ -32,13 +32,15 @@ use crate::show;
 /// In a directory, a file without a name is made, which is gone when the command ends, however it ends. The first place is
 /// what the others are compared with. Needs fio.
 #[derive(Args)]
-#[command(after_help = "Changes: nothing in directories. Of block devices, with --overwrite, everything.
+#[command(
+    after_help = "Changes: nothing in directories. Of block devices, with --overwrite, everything.
 
 Examples:
   vexfs-ublk bench /mnt/pool
   vexfs-ublk bench /mnt/pool /mnt/ext4 --rounds 7
   vexfs-ublk bench /dev/ublkb0 --job random-read --seconds 10
-  vexfs-ublk --json bench /mnt/pool > figures.json")]
+  vexfs-ublk --json bench /mnt/pool > figures.json"
+)]
 pub(crate) struct Arguments {
     /// Directories or block devices
     #[arg(required = true, value_name = "PLACE")]

@@ -83,7 +83,9 @@ impl Place {
             ),
             _ => anyhow::Error::new(error).context(format!("opening {}", path.display())),
         })?;
-        let bytes = open.seek(SeekFrom::End(0)).with_context(|| path.display().to_string())?;
+        let bytes = open
+            .seek(SeekFrom::End(0))
+            .with_context(|| path.display().to_string())?;
         if bytes < size.0 {
             return Err(failed(
                 format!("{} has {} and not {size}", path.display(), Size(bytes)),

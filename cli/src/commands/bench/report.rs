@@ -87,7 +87,9 @@ pub(super) fn show(places: &[PathBuf], findings: &[Findings], json: bool) {
     let mut table = vec![head];
     for found in findings {
         for (index, runs) in found.places.iter().enumerate() {
-            let Some(rate) = spread(runs, |run| run.rate) else { continue };
+            let Some(rate) = spread(runs, |run| run.rate) else {
+                continue;
+            };
             let shown = |value: f64| match found.job.is_sequential() {
                 true => format!("{}/s", figures::bytes(whole(value))),
                 false => format!("{}/s", figures::number(value)),
@@ -95,7 +97,10 @@ pub(super) fn show(places: &[PathBuf], findings: &[Findings], json: bool) {
             let ratio = found.ratio(index).filter(|_| index > 0);
             table.push([
                 found.job.name().to_owned(),
-                places.get(index).map(|path| path.display().to_string()).unwrap_or_default(),
+                places
+                    .get(index)
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
                 shown(rate.median),
                 format!("{}–{}", shown(rate.low), shown(rate.high)),
                 figures::latency(median(runs, |run| run.p50)),
@@ -109,7 +114,11 @@ pub(super) fn show(places: &[PathBuf], findings: &[Findings], json: bool) {
 
 fn documents(found: &Findings, places: &[PathBuf]) -> Vec<Value> {
     let one = |(index, runs): (usize, &Vec<Run>)| {
-        let unit = if found.job.is_sequential() { "bytes/s" } else { "operations/s" };
+        let unit = if found.job.is_sequential() {
+            "bytes/s"
+        } else {
+            "operations/s"
+        };
         json!({
             "job": found.job.name(),
             "place": places.get(index).map(|path| path.display().to_string()),
@@ -128,7 +137,11 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes a second are positive, and shown in three digits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bytes a second are positive, and shown in three digits"
+)]
 fn whole(value: f64) -> u64 {
     value as u64
 }
@@ -162,8 +175,14 @@ mod tests {
         let [first, second] = &documents(&found, &["a".into(), "b".into()])[..] else {
             panic!("two places");
         };
-        assert_eq!((first["median"].as_f64(), first["ratio"].as_f64()), (Some(100.0), Some(1.0)));
-        assert_eq!((second["place"].as_str(), second["rates"][1].as_f64()), (Some("b"), Some(500.0)));
+        assert_eq!(
+            (first["median"].as_f64(), first["ratio"].as_f64()),
+            (Some(100.0), Some(1.0))
+        );
+        assert_eq!(
+            (second["place"].as_str(), second["rates"][1].as_f64()),
+            (Some("b"), Some(500.0))
+        );
         assert!(found.note(0, &Results::default()).is_err());
     }
 }
