@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
 use uuid::Uuid;
 use vexfs_control::client::{Client, ClientError};
@@ -154,7 +154,7 @@ fn mounted(all: &[Served], path: &Path) -> Option<usize> {
 /// The pool that the kernel module has mounted where the path is: it tells the pool's UUID, as a number.
 fn mounted_by_the_kernel(all: &[Served], path: &Path) -> Option<usize> {
     const MAGIC: i64 = 0x5645_5846;
-    let is_ours = statfs(path).is_ok_and(|found| i64::from(found.filesystem_type().0) == MAGIC);
+    let is_ours = statfs(path).is_ok_and(|found| found.filesystem_type() == FsType(MAGIC));
     let number = statvfs(path).ok().filter(|_| is_ours)?.filesystem_id();
     let by = |served: &Served| Uuid::parse_str(&served.status.pool.uuid).is_ok_and(|uuid| folded(uuid) == number);
     all.iter().position(by)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 use vexfs_measure::Spread;
-use vexfs_measure::fio::Results;
+use vexfs_measure::fio::{Figures, Results};
 
 use super::job::Job;
 use crate::{figures, show};
@@ -41,10 +41,8 @@ impl Findings {
 
     /// Takes what one run found.
     pub(super) fn note(&mut self, place: usize, done: &Results) -> Result<()> {
-        let rate = |figures: &vexfs_measure::fio::Figures| match self.job.is_sequential() {
-            true => figures.bandwidth,
-            false => figures.iops,
-        };
+        let sequential = self.job.is_sequential();
+        let rate = |figures: &Figures| if sequential { figures.bandwidth } else { figures.iops };
         let both = done.read.operations > 0 && done.write.operations > 0;
         let (rate, latency) = if both {
             (rate(&done.read) + rate(&done.write), &done.read)
@@ -90,9 +88,14 @@ pub(super) fn show(places: &[PathBuf], findings: &[Findings], json: bool) {
             let Some(rate) = spread(runs, |run| run.rate) else {
                 continue;
             };
-            let shown = |value: f64| match found.job.is_sequential() {
-                true => format!("{}/s", figures::bytes(whole(value))),
-                false => format!("{}/s", figures::number(value)),
+            let sequential = found.job.is_sequential();
+            let shown = |value: f64| {
+                let amount = if sequential {
+                    figures::bytes(whole(value))
+                } else {
+                    figures::number(value)
+                };
+                format!("{amount}/s")
             };
             let ratio = found.ratio(index).filter(|_| index > 0);
             table.push([
@@ -148,8 +151,6 @@ fn whole(value: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use vexfs_measure::fio::Figures;
-
     use super::*;
 
     fn results(iops: f64) -> Results {
