@@ -135,7 +135,7 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::row::Line;
-    use super::super::spread::Spread;
+    use vexfs_measure::Spread;
     use super::*;
 
     fn curves(values: &[(f64, f64)]) -> Curves {

@@ -141,7 +141,7 @@ fn ratio(peer: &Peer) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::row::{Curves, Line, Point, Run};
-    use super::super::spread::Spread;
+    use vexfs_measure::Spread;
     use super::*;
 
     fn row(measure: &str, ratio: f64, bar: Option<f64>) -> Row {

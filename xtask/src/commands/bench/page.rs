@@ -169,7 +169,7 @@ fn x(ratio: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::row::{Curves, Line, Point, Run};
-    use super::super::spread::Spread;
+    use vexfs_measure::Spread;
     use super::*;
 
     #[test]

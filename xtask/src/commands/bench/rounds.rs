@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::row::{Better, Curves, Line, Peer, Point, Row, Run, Side};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 /// Everything that a contender did in one round, in the order of the rows.
 pub(super) type Figures = Vec<Figure>;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use lab::host::workspace;
 use serde::{Deserialize, Serialize};
 
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 /// One measure at one place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ pub(super) use self::contenders::rublk;
 use self::contenders::{Programs, Serving};
 use self::rows::{Backing, Comparison, Work};
 use super::row::{Better, Peer, Row, Side};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 const LIMIT: Duration = Duration::from_secs(240);
 /// The disk of the machine that holds whatever is served.

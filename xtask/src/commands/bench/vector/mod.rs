@@ -22,7 +22,7 @@ use lab::host::workspace;
 
 use self::subject::{Figures, Subject};
 use super::row::{Better, Peer, Row, Run, Side};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 /// Recalls that are reported.
 const WANTED: [f64; 2] = [0.95, 0.99];
