@@ -135,8 +135,8 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::row::Line;
-    use vexfs_measure::Spread;
     use super::*;
+    use vexfs_measure::Spread;
 
     fn curves(values: &[(f64, f64)]) -> Curves {
         let point = |&(at, value): &(f64, f64)| Point {

@@ -141,8 +141,8 @@ fn ratio(peer: &Peer) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::row::{Curves, Line, Point, Run};
-    use vexfs_measure::Spread;
     use super::*;
+    use vexfs_measure::Spread;
 
     fn row(measure: &str, ratio: f64, bar: Option<f64>) -> Row {
         Row {

@@ -10,7 +10,7 @@
 //! | `ublk`, `fs`, `fsync`, `recovery`, `scale`, `fuse`, `vector`, `dsmil`, `boot`, `engine` | suites: what is compared, and how it is measured |
 //! | `mounted` | filesystems in a machine, for the suites that compare them |
 //! | `rounds` | contenders that do the same works in turn |
-//! | `row`, `spread` | findings in one form, and the files that keep them |
+//! | `row` | findings in one form, and the files that keep them |
 //! | `markdown`, `page`, `curve` | findings to be read |
 //! | `setting` | on what they were made |
 
@@ -29,7 +29,6 @@ mod rounds;
 mod row;
 mod scale;
 mod setting;
-mod spread;
 mod ublk;
 mod vector;
 

@@ -169,8 +169,8 @@ fn x(ratio: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::row::{Curves, Line, Point, Run};
-    use vexfs_measure::Spread;
     use super::*;
+    use vexfs_measure::Spread;
 
     #[test]
     fn the_page_shows_what_is_missed_first_and_stands_alone() {
