@@ -112,6 +112,7 @@ enum Command {
     Top(commands::top::Arguments),
     Export(commands::export::Arguments),
     Import(commands::import::Arguments),
+    Bench(commands::bench::Arguments),
     Doctor(commands::doctor::Arguments),
     #[command(hide = true)]
     Generate(commands::generate::Arguments),
@@ -234,6 +235,7 @@ fn run(cli: &Cli) -> ExitCode {
         Command::Search(arguments) => commands::search::run(arguments, json),
         Command::Export(arguments) => commands::export::run(arguments, json),
         Command::Import(arguments) => commands::import::run(arguments, json),
+        Command::Bench(arguments) => commands::bench::run(arguments, json),
         Command::Doctor(arguments) => return commands::doctor::run(arguments, json),
         Command::Generate(arguments) => commands::generate::run(arguments, programs(), json),
         Command::Identify(arguments) => commands::identify::run(arguments, json),

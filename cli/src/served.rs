@@ -9,6 +9,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statvfs::statvfs;
+use uuid::Uuid;
 use vexfs_control::client::{Client, ClientError};
 use vexfs_control::place as sockets;
 use vexfs_control::status::Status;
@@ -50,7 +53,8 @@ pub(crate) fn find(which: &OsStr) -> Result<Served> {
     let found = all.iter().position(|served| is_pool(path, &served.status));
     let found = found
         .or_else(|| named(&all, which))
-        .or_else(|| mounted(&all, &fs::canonicalize(path).ok()?));
+        .or_else(|| mounted(&all, &fs::canonicalize(path).ok()?))
+        .or_else(|| mounted_by_the_kernel(&all, path));
     match found {
         Some(index) => Ok(all.swap_remove(index)),
         None if !silent.is_empty() => bail!("{}: {}", path.display(), join(&silent)),
@@ -147,6 +151,21 @@ fn mounted(all: &[Served], path: &Path) -> Option<usize> {
     points.max().map(|(_, index)| index)
 }
 
+/// The pool that the kernel module has mounted where the path is: it tells the pool's UUID, as a number.
+fn mounted_by_the_kernel(all: &[Served], path: &Path) -> Option<usize> {
+    const MAGIC: i64 = 0x5645_5846;
+    let is_ours = statfs(path).is_ok_and(|found| found.filesystem_type() == FsType(MAGIC));
+    let number = statvfs(path).ok().filter(|_| is_ours)?.filesystem_id();
+    let by = |served: &Served| Uuid::parse_str(&served.status.pool.uuid).is_ok_and(|uuid| folded(uuid) == number);
+    all.iter().position(by)
+}
+
+/// A UUID as statfs(2) has it.
+fn folded(uuid: Uuid) -> u64 {
+    let (first, second) = uuid.as_u64_pair();
+    (first ^ second).swap_bytes()
+}
+
 impl Served {
     /// Has something done by the server.
     pub(crate) fn call(&self, call: &vexfs_control::handler::Call) -> Result<serde_json::Value> {
@@ -166,5 +185,16 @@ pub(crate) fn name(status: &Status) -> &str {
         &status.server.facts.pool
     } else {
         &status.pool.label
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_folded_as_the_kernel_does() {
+        let uuid = Uuid::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0x80]);
+        assert_eq!(folded(uuid), 0x8807_0605_0403_0201);
     }
 }

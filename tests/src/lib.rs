@@ -4,7 +4,7 @@
 //!
 //! From the bottom up, each module knowing only those above it in this list:
 //!
-//! - [`fio`]: figures in fio's output. [`markup`]: text in XML and HTML. [`transcript`]: examples in documents.
+//! - [`markup`]: text in XML and HTML. [`transcript`]: examples in documents.
 //! - [`host`]: the machine the lab runs on: its cache directory, commands, packages, progress shown to a person.
 //! - [`crash`]: what a kernel's console means: patterns, classification, crash records, recovery metrics. Sans-IO.
 //! - [`store`]: what runs found, one file each, kept and asked later.
@@ -14,7 +14,6 @@
 //! - [`runner`]: tests of all levels found, run, recovered from, reported.
 
 pub mod crash;
-pub mod fio;
 pub mod host;
 pub mod kernel;
 pub mod markup;

@@ -4,6 +4,7 @@
 
 pub(crate) mod add;
 pub(crate) mod before_stop;
+pub(crate) mod bench;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod cp;

@@ -214,6 +214,8 @@ fn mount_makes_the_device_of_a_pool_which_goes_when_it_is_unmounted() -> Result<
         "{line}"
     );
     fs::write(format!("{AT}/file"), "kept")?;
+    let by_mount_point = scene.ok(&["status", AT])?;
+    ensure!(by_mount_point.contains(POOL), "{by_mount_point}");
     let twice = sys::output("mount", &["-t", "vexfs", POOL, "/mnt/other"]).map_err(|error| format!("{error:#}"));
     ensure!(
         twice
@@ -252,6 +254,39 @@ fn mount_makes_the_device_of_a_pool_which_goes_when_it_is_unmounted() -> Result<
     let refused = sys::output("mount", &["-t", "vexfs", POOL, "/mnt/nowhere"]);
     ensure!(refused.is_err());
     scene.nothing_left()?;
+    scene.check(POOL)
+}
+
+#[lab_guest::test(modules = ["vexfs"], disks = ["disk:512"], timeout = 300)]
+fn places_are_measured_beside_each_other_and_nothing_stays_there() -> Result<()> {
+    let scene = Scene::with_disk("disk")?;
+    scene.ok(&["mkfs", "--force", "--size", "300MiB", POOL])?;
+    let device = scene.add(&[POOL])?;
+    fs::create_dir_all(AT)?;
+    scene.ok(&["mount", "--kernel", &device, AT])?;
+    let short = ["--size", "16MiB", "--rounds", "1", "--seconds", "1"];
+    let jobs = ["--job", "sequential-read", "--job", "synced-write"];
+    let measured = scene.json(&[&["bench", AT, "/tmp"], &short[..], &jobs].concat())?;
+    let findings = measured["findings"].as_array().context("no findings")?;
+    ensure!(findings.len() == 4, "{measured}");
+    for found in findings {
+        let positive = |name: &str| found[name].as_f64().is_some_and(|value| value > 0.0);
+        ensure!(
+            positive("median") && positive("p50_nanoseconds") && positive("ratio"),
+            "{found}"
+        );
+    }
+    ensure!(fs::read_dir(AT)?.count() == 0, "something is left in {AT}");
+    for (place, more, words) in [
+        (device.as_str(), &["--overwrite"][..], "in use"),
+        (device.as_str(), &["--job", "mixed"], "would overwrite"),
+        (AT, &["--size", "400MiB"], "has room for"),
+    ] {
+        let told = scene.refused(&[&["bench", place, "--size", "16MiB"], more].concat())?;
+        ensure!(told.contains(words), "{told}");
+    }
+    scene.ok(&["umount", AT])?;
+    scene.ok(&["del", &device])?;
     scene.check(POOL)
 }
 

@@ -8,7 +8,7 @@
 //! - [`kmod`], [`lifecycle`], [`sys`], [`mapper`]: what tests need again and again: modules, their state, disks by name,
 //!   commands, disks that fail.
 //! - [`measure`]: what a test measured, told to the runner.
-//! - [`work`]: what benchmarks do to files, here and on the host.
+//! - [`work`] and [`service`]: what benchmarks do to files, here and on the host, and to servers in a machine.
 //!
 //! The agent itself, PID 1 of every lab machine, is the binary `lab-agent` of this crate.
 //!
@@ -28,6 +28,7 @@ pub mod mapper;
 pub mod measure;
 pub mod protocol;
 pub mod registry;
+pub mod service;
 pub mod sys;
 pub mod work;
 

@@ -73,7 +73,11 @@ pub fn run_driver(case: &Case, kernel: KernelId) -> Result<TestResult> {
     if result.outcome == Outcome::Passed || !output.contains(EMULATOR_FAULT_SEEN) {
         return Ok(result);
     }
-    println!("{}: {EMULATOR_FAULT_SEEN}, once more", case.full_name());
+    println!(
+        "{}: {EMULATOR_FAULT_SEEN}, once more after\n{}",
+        case.full_name(),
+        tail(&output)
+    );
     Ok(drive(case, kernel)?.0)
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lab::fio;
 use lab::host::progress::Step;
 use lab::host::{apt, workspace};
 use lab::kernel::{self, KernelId, modules};
@@ -16,6 +15,7 @@ use lab::runner::discover::cargo;
 use lab::runner::guest;
 use lab::vm::{Ended, Job, Machine, Spec};
 use lab_guest::protocol::Command;
+use vexfs_measure::fio;
 
 use super::suite::build_command_line;
 
@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     heading("a RAM disk served from user space through io_uring: every block written, read back and checked");
     let job = serve(&mut machine, &server, &built, &["--target", "mem", "--size", "128MiB"])?;
     show(&mut machine, "lsblk -o NAME,SIZE,LOG-SEC,ROTA,TYPE /dev/ublkb0")?;
-    let (read, write) = measure(&mut machine, "verify")?;
+    let fio::Results { read, write, .. } = measure(&mut machine, "verify")?;
     println!(
         "  {} blocks written at {:.0} IOPS, {} read back at {:.0} IOPS, all checksums right",
         write.operations, write.iops, read.operations, read.iops
@@ -119,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     heading("the null target: what the transport itself can do");
     let job = serve(&mut machine, &server, &built, &["--target", "null"])?;
-    let (read, _) = measure(&mut machine, "randread")?;
+    let read = measure(&mut machine, "randread")?.read;
     println!(
         "  4 KiB random reads, 32 in flight: {:.0} IOPS, median {:.0} µs, p99 {:.0} µs",
         read.iops,
@@ -188,7 +188,7 @@ pub(crate) fn stop(machine: &mut Machine, job: Job) -> Result<()> {
 }
 
 /// Runs one of the fio jobs of `tests/fio` on the device.
-fn measure(machine: &mut Machine, name: &str) -> Result<(fio::Figures, fio::Figures)> {
+fn measure(machine: &mut Machine, name: &str) -> Result<fio::Results> {
     let file = workspace::root().join("tests/fio").join(format!("{name}.fio"));
     let script = format!(
         "cd /tmp; fio --output-format=json --filename=/dev/ublkb0 {}",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Does a timed work on files: `lab-work WORK AMOUNT PLACE…`. Prints the seconds it took.
+//! Does a timed work on files: `lab-work WORK AMOUNT PLACE…`. Prints how long it took, as JSON.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,6 @@ fn main() -> Result<()> {
     let amount = next()?.parse().context("AMOUNT is a number")?;
     let mut places = vec![PathBuf::from(next()?)];
     places.extend(arguments.map(PathBuf::from));
-    println!("{}", work.time(&places, amount)?.as_secs_f64());
+    println!("{}", serde_json::to_string(&work.time(&places, amount)?)?);
     Ok(())
 }

@@ -10,7 +10,7 @@ use lab::kernel::Kernel;
 use lab::vm::{Machine, Spec};
 
 use super::row::{Better, Row};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 const LIMIT: Duration = Duration::from_secs(120);
 

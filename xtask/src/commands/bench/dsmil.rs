@@ -15,7 +15,7 @@ use lab::vm::{Ivshmem, Machine, Spec};
 use serde_json::Value;
 
 use super::row::{Better, Row};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 const LIMIT: Duration = Duration::from_secs(600);
 const PACKAGES: [&str; 4] = ["--package", "dsmil-bench", "--package", "dsmil-sim"];

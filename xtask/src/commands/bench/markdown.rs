@@ -21,6 +21,9 @@ pub(super) fn tables(rows: &[Row]) -> String {
         let here: Vec<&Row> = rows.iter().filter(|row| row.place == place).collect();
         let _ = writeln!(text, "\n**{place}**\n");
         text.push_str(&table(&here));
+        for row in here {
+            text.push_str(&curves(row));
+        }
     }
     text
 }
@@ -57,7 +60,8 @@ pub(super) fn missed<'a>(rows: &[&'a Row]) -> Vec<(&'a Row, &'a Peer, f64)> {
 fn table(rows: &[&Row]) -> String {
     let mut text = String::from("| measure | ours | peer | ratio (bar) | peer's |\n|---|---|---|---|---|\n");
     for row in rows {
-        let measure = format!("{}, {}{}", row.measure, row.unit, direction(row.better));
+        let at = end(row).map_or_else(String::new, |(axis, at)| format!(" at {at} {axis}"));
+        let measure = format!("{}{at}, {}{}", row.measure, row.unit, direction(row.better));
         if row.peers.is_empty() {
             let _ = writeln!(text, "| {measure} | {} | | | |", side(&row.ours));
         }
@@ -77,6 +81,36 @@ fn table(rows: &[&Row]) -> String {
         }
     }
     text
+}
+
+/// A table of the points of a row's curves; nothing if it has none.
+fn curves(row: &Row) -> String {
+    let Some(curves) = &row.curves else {
+        return String::new();
+    };
+    let names: Vec<_> = curves.lines.iter().map(|line| line.name.as_str()).collect();
+    let mut text = format!(
+        "\n{}, {}{}:\n\n| {} | {} |\n|---|{}\n",
+        row.measure,
+        row.unit,
+        direction(row.better),
+        curves.axis,
+        names.join(" | "),
+        "---|".repeat(names.len())
+    );
+    let places = curves.lines.first().map_or(&[][..], |line| &line.points);
+    for (number, place) in places.iter().enumerate() {
+        let points = curves.lines.iter().filter_map(|line| line.points.get(number));
+        let values: Vec<_> = points.map(|point| point.value.to_string()).collect();
+        let _ = writeln!(text, "| {} | {} |", place.at, values.join(" | "));
+    }
+    text
+}
+
+/// Where on which axis a row's sides are.
+pub(super) fn end(row: &Row) -> Option<(&str, f64)> {
+    let curves = row.curves.as_ref()?;
+    Some((&curves.axis, curves.lines.first()?.points.last()?.at))
 }
 
 fn direction(better: Better) -> &'static str {
@@ -106,9 +140,9 @@ fn ratio(peer: &Peer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Run;
-    use super::super::spread::Spread;
+    use super::super::row::{Curves, Line, Point, Run};
     use super::*;
+    use vexfs_measure::Spread;
 
     fn row(measure: &str, ratio: f64, bar: Option<f64>) -> Row {
         Row {
@@ -122,6 +156,7 @@ mod tests {
                 ratio: Spread::once(ratio),
                 bar,
             }],
+            curves: None,
             run: Run::default(),
         }
     }
@@ -145,5 +180,32 @@ mod tests {
             .map(|(row, _, _)| row.measure.as_str())
             .collect();
         assert_eq!(listed, ["b", "a"]);
+    }
+    #[test]
+    fn a_curve_is_a_table_and_its_end_stands_among_the_ratios() {
+        let line = |name: &str, values: [f64; 2]| Line {
+            name: name.to_owned(),
+            points: [1000.0, 10_000.0]
+                .into_iter()
+                .zip(values)
+                .map(|(at, value)| Point {
+                    at,
+                    value: Spread::once(value),
+                })
+                .collect(),
+        };
+        let grown = Row {
+            curves: Some(Curves {
+                axis: "files".to_owned(),
+                lines: vec![line("ours", [1.0, 2.0]), line("ext4", [4.0, 1.0])],
+            }),
+            ..row("create", 2.0, None)
+        };
+        let text = tables(&[grown]);
+        assert!(text.contains("| create at 10000 files, 1/s | 2.00 |"), "{text}");
+        assert!(
+            text.contains("| files | ours | ext4 |\n|---|---|---|\n| 1000 | 1.00 | 4.00 |"),
+            "{text}"
+        );
     }
 }

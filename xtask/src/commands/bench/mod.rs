@@ -7,23 +7,28 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `ublk`, `fs`, `fuse`, `vector`, `dsmil`, `boot`, `engine` | suites: what is compared, and how it is measured |
+//! | `ublk`, `fs`, `fsync`, `recovery`, `scale`, `fuse`, `vector`, `dsmil`, `boot`, `engine` | suites: what is compared, and how it is measured |
+//! | `mounted` | filesystems in a machine, for the suites that compare them |
 //! | `rounds` | contenders that do the same works in turn |
-//! | `row`, `spread` | findings in one form, and the files that keep them |
-//! | `markdown`, `page` | findings to be read |
+//! | `row` | findings in one form, and the files that keep them |
+//! | `markdown`, `page`, `curve` | findings to be read |
 //! | `setting` | on what they were made |
 
 mod boot;
+mod curve;
 mod dsmil;
 mod engine;
 mod fs;
+mod fsync;
 mod fuse;
 mod markdown;
+mod mounted;
 mod page;
+mod recovery;
 mod rounds;
 mod row;
+mod scale;
 mod setting;
-mod spread;
 mod ublk;
 mod vector;
 
@@ -44,6 +49,9 @@ use self::row::{Findings, Row, Run};
 ///   cargo xtask bench dsmil --kernel 6.12 the DSMIL driver, here and in a machine
 ///   cargo xtask bench engine              a pool's files against those of ext4 and btrfs
 ///   cargo xtask bench fs --only ext4      our kernel mount against ext4 on a loop device over ublk
+///   cargo xtask bench fsync --kernel 7.x  what fsync costs, ours against ext4, btrfs and xfs
+///   cargo xtask bench recovery --pairs 3  seconds until service is back, and of a check of 100,000 files
+///   cargo xtask bench scale --only full   curves: files, extents, depth, fullness, devices; ours and ext4
 ///   cargo xtask bench fuse --pairs 5      our mount against those of bindfs, mergerfs, fuse2fs, ntfs-3g
 ///   cargo xtask bench vector --pairs 5    recall and speed of the vector index and of other libraries
 ///   cargo xtask bench report              one page of everything that was measured, newest of each row
@@ -58,13 +66,15 @@ pub(crate) struct Arguments {
     /// Repetitions, or interleaved pairs
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
-    /// Of the block devices: rows whose name contains this; of `fs`: filesystems; may be repeated. Default: all
+    /// Of the block devices: rows whose name contains this; of `fs`, `fsync` and `recovery`: filesystems; of `scale`: what there
+    /// is more and more of; may be repeated. Default: all
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Of the block devices, and of direct I/O in `fs`: how long each run is
+    /// Of the block devices, and of direct I/O in `fs` and `scale`: how long each run is
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
-    /// Of `fs`: how many files are made, found, renamed and removed
+    /// Of `fs`: how many files are made, found, renamed and removed; of `fsync`: 200 times the operations of each thread; of
+    /// `recovery`: how many files there are; of `scale`: the most files of a directory and extents of a file
     #[arg(long, default_value_t = 100_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=10_000_000))]
     files: usize,
     /// This process is alone in its namespaces
@@ -84,6 +94,12 @@ enum Suite {
     Engine,
     /// Our filesystem, mounted by the kernel, against ext4, btrfs, xfs and its own FUSE front end
     Fs,
+    /// What durability costs: our filesystem against ext4, btrfs and xfs, with flushes and bytes of the disk
+    Fsync,
+    /// Seconds until service is back after a kill or a power cut, and of an offline check
+    Recovery,
+    /// What an operation costs with more and more files, extents, reads, fullness or devices: ours and ext4
+    Scale,
     /// Our mount against other filesystems over FUSE, on this host, without a machine
     Fuse,
     /// The vector index against other libraries, on real embeddings, on this host
@@ -134,7 +150,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             };
             let rows = on_kernels(arguments, |kernel| fs::run(kernel, &plan))?;
             let how = format!("{} files, {seconds} s a direct run", arguments.files);
-            keep(arguments, rows, fs::PACKAGES, how)?;
+            keep(arguments, rows, mounted::PACKAGES, how)?;
+        }
+        Suite::Fsync => {
+            let plan = fsync::Plan {
+                rounds: pairs,
+                files: arguments.files,
+                only: &arguments.only,
+            };
+            let rows = on_kernels(arguments, |kernel| fsync::run(kernel, &plan))?;
+            let how = format!("{} operations a thread", fsync::amount(arguments.files));
+            keep(arguments, rows, mounted::PACKAGES, how)?;
+        }
+        Suite::Recovery => {
+            let plan = recovery::Plan {
+                rounds: pairs,
+                files: arguments.files,
+                only: &arguments.only,
+            };
+            let rows = on_kernels(arguments, |kernel| recovery::run(kernel, &plan))?;
+            keep(arguments, rows, mounted::PACKAGES, String::new())?;
+        }
+        Suite::Scale => {
+            let plan = scale::Plan {
+                rounds: pairs,
+                files: arguments.files,
+                seconds,
+                only: &arguments.only,
+            };
+            let rows = on_kernels(arguments, |kernel| scale::run(kernel, &plan))?;
+            let how = format!("up to {} files and extents, {seconds} s a direct run", arguments.files);
+            keep(arguments, rows, mounted::PACKAGES, how)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,14 +2,16 @@
 
 //! Findings of all suites as one HTML file: no script, no picture and no font from anywhere else.
 //!
-//! Ratios are drawn on a logarithmic axis, each as its median with its range; the bar is a red mark.
+//! Ratios are drawn on a logarithmic axis, each as its median with its range; the bar is a red mark. A row that has curves has
+//! them below it.
 
 use std::fmt::Write as _;
 
 use lab::markup::escape;
 use lab::store::when::shown;
 
-use super::markdown::missed;
+use super::curve;
+use super::markdown::{end, missed};
 use super::row::{Better, Findings, Peer, Row, Side};
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -17,6 +19,7 @@ table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.15rem .6rem;
 td.number{text-align:right;white-space:nowrap}small{color:#777}
 svg{width:22rem;height:1.3rem;display:block}.axis{stroke:#aaa}.range{stroke:#2468a8;stroke-width:3}.median{fill:#2468a8}
 .below .range{stroke:#c23b3b}.below .median{fill:#c23b3b}.bar{stroke:#c22;stroke-dasharray:2 2}
+svg.curve{width:44rem;height:auto}.curve text{font-size:12px;fill:currentColor}.curve polyline{fill:none;stroke-width:2}
 @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}td,th{border-color:#3a3a3a}}";
 
 /// The axis of ratios: from a tenth to ten times; what is beyond stands at its end.
@@ -95,8 +98,9 @@ fn measured(page: &mut String, row: &Row) {
     } else {
         ""
     };
+    let at = end(row).map_or_else(String::new, |(axis, at)| format!(", at {at} {}", escape(axis)));
     let what = format!(
-        "<td>{}<td>{}<br><small>{}{less}</small><td class=number>{}",
+        "<td>{}<td>{}<br><small>{}{less}{at}</small><td class=number>{}",
         escape(&row.place),
         escape(&row.measure),
         escape(&row.unit),
@@ -126,6 +130,9 @@ fn measured(page: &mut String, row: &Row) {
             picture(peer),
             side(&peer.side)
         );
+    }
+    if let Some(curves) = &row.curves {
+        let _ = writeln!(page, "<tr><td><td colspan=7>{}</tr>", curve::svg(curves, &row.unit));
     }
 }
 
@@ -161,9 +168,9 @@ fn x(ratio: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Run;
-    use super::super::spread::Spread;
+    use super::super::row::{Curves, Line, Point, Run};
     use super::*;
+    use vexfs_measure::Spread;
 
     #[test]
     fn the_page_shows_what_is_missed_first_and_stands_alone() {
@@ -178,6 +185,16 @@ mod tests {
                 ratio: Spread::once(0.5),
                 bar: Some(1.0),
             }],
+            curves: Some(Curves {
+                axis: "files <all>".into(),
+                lines: vec![Line {
+                    name: "ours".into(),
+                    points: vec![Point {
+                        at: 1000.0,
+                        value: Spread::once(5.0),
+                    }],
+                }],
+            }),
             run: Run::default(),
         };
         let findings = Findings {
@@ -189,6 +206,10 @@ mod tests {
         let page = html(&[findings], 0);
         assert!(
             page.contains("0 of 1 bars met") && page.contains("create &lt;many&gt;"),
+            "{page}"
+        );
+        assert!(
+            page.contains("class=curve") && page.contains("at 1000 files &lt;all&gt;"),
             "{page}"
         );
         assert!(!page.contains("http") && !page.contains("<script"), "{page}");

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use lab::host::workspace;
 use serde::{Deserialize, Serialize};
 
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 /// One measure at one place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub(super) struct Row {
     pub(super) better: Better,
     pub(super) ours: Side,
     pub(super) peers: Vec<Peer>,
+    /// How the measure grows; the sides above are at the end of the axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) curves: Option<Curves>,
     pub(super) run: Run,
 }
 
@@ -55,6 +58,26 @@ pub(super) struct Peer {
     pub(super) bar: Option<f64>,
 }
 
+/// One measure at places of an axis, of ours and of its peers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Curves {
+    pub(super) axis: String,
+    /// Ours first; all have their points at the same places.
+    pub(super) lines: Vec<Line>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) points: Vec<Point>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Point {
+    pub(super) at: f64,
+    pub(super) value: Spread,
+}
+
 /// When and how a row was measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Run {
@@ -76,6 +99,7 @@ impl Row {
             better,
             ours: Side::plain("ours", value),
             peers: Vec::new(),
+            curves: None,
             run: Run::default(),
         }
     }
@@ -179,6 +203,19 @@ mod tests {
             },
             ratio: Spread::once(1.5),
             bar: Some(1.2),
+        });
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(!text.contains("curves"), "files of earlier versions are the same");
+        assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), found);
+        found.curves = Some(Curves {
+            axis: "files".to_owned(),
+            lines: vec![Line {
+                name: "ours".to_owned(),
+                points: vec![Point {
+                    at: 1000.0,
+                    value: Spread::once(2.0),
+                }],
+            }],
         });
         let text = serde_json::to_string(&found).unwrap();
         assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), found);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lab_guest::work::Work;
 
-use super::super::rounds::Figures;
+use super::super::rounds::{Figure, Figures};
 use super::peers::Mounted;
 
 /// For each thread.
@@ -52,10 +52,10 @@ pub(super) fn measure(mounted: &mut Mounted<'_>, threads: usize, figures: &mut F
         if cold {
             mounted.chill()?;
         }
-        let took = work.time(&places, amount)?;
+        let seconds = work.time(&places, amount)?.seconds;
         #[expect(clippy::cast_precision_loss, reason = "amounts of work are small")]
-        let rate = (amount * threads) as f64 / took.as_secs_f64();
-        figures.push((format!("{what}, {threads} thr"), unit, rate));
+        let rate = (amount * threads) as f64 / seconds;
+        figures.push(Figure::more(format!("{what}, {threads} thr"), unit, rate));
     }
     Ok(())
 }

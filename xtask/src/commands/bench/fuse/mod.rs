@@ -12,7 +12,6 @@
 mod measure;
 mod peers;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +21,7 @@ use lab::suites::target::On;
 
 use self::peers::Subject;
 use super::super::suite::build_command_line;
-use super::rounds::{self, Figures};
+use super::rounds::{self, Figures, Measured};
 use super::row::Row;
 
 /// The name of ours, in the table.
@@ -54,7 +53,7 @@ pub(super) fn run_inside(rounds: u32) -> Result<Vec<Row>> {
     let storage = workspace::target().join("bench-fuse");
     let program = workspace::target().join("release/vexfs-ublk");
     let mut subjects = peers::all(&program, &storage)?;
-    let mut measured: BTreeMap<&'static str, Vec<Figures>> = BTreeMap::new();
+    let mut measured = Measured::new();
     for round in 1..=rounds {
         for subject in &subjects {
             eprintln!("round {round} of {rounds}: {}", subject.name);

@@ -13,17 +13,17 @@ mod rows;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use lab::fio;
+use anyhow::{Context, Result, ensure};
 use lab::host::{apt, workspace};
 use lab::kernel::{Kernel, modules};
 use lab::vm::{Disk, Machine, Spec};
+use vexfs_measure::fio;
 
 pub(super) use self::contenders::rublk;
 use self::contenders::{Programs, Serving};
 use self::rows::{Backing, Comparison, Work};
 use super::row::{Better, Peer, Row, Side};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 const LIMIT: Duration = Duration::from_secs(240);
 /// The disk of the machine that holds whatever is served.
@@ -158,6 +158,7 @@ fn report(kernel: &Kernel, comparison: &Comparison, (work, bar): (Work, f64), ru
             ratio: Spread::of(ratios.collect())?,
             bar: Some(bar),
         }],
+        curves: None,
         run: super::row::Run::default(),
     })
 }
@@ -196,11 +197,9 @@ fn load(machine: &mut Machine, serving: &Serving, work: Work, seconds: u32) -> R
     };
     let (ticks, requests) = (number()?, number()?);
     let (ticks, requests) = (number()? - ticks, number()? - requests);
-    let (read, written) = fio::parse(&output)?;
-    let figures = if read.operations > 0 { read } else { written };
-    if figures.operations == 0 || requests <= 0.0 {
-        bail!("fio did nothing: {output}");
-    }
+    let done = fio::parse(&output)?;
+    let figures = done.only()?;
+    ensure!(requests > 0.0, "the server did nothing: {output}");
     Ok(Run {
         rate: figures.iops,
         // A tick is 10 ms.

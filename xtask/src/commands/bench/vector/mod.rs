@@ -22,7 +22,7 @@ use lab::host::workspace;
 
 use self::subject::{Figures, Subject};
 use super::row::{Better, Peer, Row, Run, Side};
-use super::spread::Spread;
+use vexfs_measure::Spread;
 
 /// Recalls that are reported.
 const WANTED: [f64; 2] = [0.95, 0.99];
@@ -89,6 +89,7 @@ fn built(data: &str, subjects: &[Subject]) -> Result<Vec<Row>> {
             better: Better::Less,
             peers: peers.iter().map(peer).collect::<Result<_>>()?,
             ours: Side::plain(ours.name, mine),
+            curves: None,
             run: Run::default(),
         })
     };
@@ -154,6 +155,7 @@ fn compare(
         better: Better::More,
         peers: sides.map(peer).collect::<Result<_>>()?,
         ours,
+        curves: None,
         run: Run::default(),
     })
 }

@@ -9,14 +9,18 @@ use serde::{Deserialize, Serialize};
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
+pub struct Spread {
+    /// In the middle, or between the two that are.
+    pub median: f64,
+    /// The least.
+    pub low: f64,
+    /// The most.
+    pub high: f64,
 }
 
 impl Spread {
-    pub(super) fn of(mut values: Vec<f64>) -> Result<Self> {
+    /// Of finite numbers, at least one.
+    pub fn of(mut values: Vec<f64>) -> Result<Self> {
         ensure!(
             !values.is_empty() && values.iter().all(|value| value.is_finite()),
             "a measurement gave no number: {values:?}"
@@ -33,7 +37,7 @@ impl Spread {
     }
 
     /// What was measured once.
-    pub(super) const fn once(value: f64) -> Self {
+    pub const fn once(value: f64) -> Self {
         Self {
             median: value,
             low: value,
@@ -42,7 +46,7 @@ impl Spread {
     }
 
     /// The median alone.
-    pub(super) fn short(&self) -> String {
+    pub fn short(&self) -> String {
         let digits = if self.median < 100.0 { 2 } else { 0 };
         format!("{:.digits$}", self.median)
     }
