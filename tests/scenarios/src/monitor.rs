@@ -143,10 +143,10 @@ impl Latency {
     }
 }
 
-/// Waits until the server's caches are full: its memory grew by less than a MiB within ten seconds. One that goes on growing
+/// Waits until the server's caches are full: its memory grew by less than a MiB within half a minute. One that goes on growing
 /// is waited for so long and no longer.
 pub fn warm_up(server: u32, longest: Duration) -> Result<()> {
-    const STEP: Duration = Duration::from_secs(10);
+    const STEP: Duration = Duration::from_secs(30);
     const LITTLE: f64 = 1024.0;
     let memory = || status(server, "VmRSS").with_context(|| format!("process {server} is gone"));
     let begin = Instant::now();
