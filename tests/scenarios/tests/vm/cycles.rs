@@ -55,12 +55,12 @@ fn beside_work(on: On, time: Duration) -> Result<()> {
         Ok(())
     })?;
     let rate = f64::from(cycles) * 60.0 / start.elapsed().as_secs_f64();
-    monitor.finish()?;
     let words = format!(
         "{cycles} cycles, {rate:.0} per minute, beside {} rounds of {BESIDE} applications, the longest {:.1?}",
         done.rounds, done.longest
     );
     println!("{words}");
+    monitor.finish()?;
     check(
         Promise::GracefulError,
         done.longest < BOUND && cycles > 0 && (on != On::Module || rate > PER_MINUTE),
