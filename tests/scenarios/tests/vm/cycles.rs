@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::crash::Trend;
 use lab::suites::target::{On, Room};
 use lab_guest::measure::{Promise, check};
 use lab_guest::sys;
@@ -43,7 +44,9 @@ fn beside_work(on: On, time: Duration) -> Result<()> {
         warm_up(server, WARM_UP)?;
         cycle(on, &mut world)
     })?;
-    let monitor = Monitor::start(server, crowd.latency(), Duration::from_millis(500))?;
+    // As seldom as lets a trend see all of it: half a minute of a long run may go up as well as down.
+    let every = (time / u32::try_from(Trend::WINDOW)?).max(Duration::from_millis(500));
+    let monitor = Monitor::start(server, crowd.latency(), every)?;
     let leaks = sys::LeakCheck::start()?;
     let start = Instant::now();
     let mut cycles = 0_u32;
