@@ -3,7 +3,6 @@
 //! What README and OPERATIONS show, done by root of the machine: `#` and `$` alike.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use lab::host::workspace;
@@ -12,19 +11,8 @@ use lab::transcript::{judge, script, steps};
 use super::{Guest, SHORT};
 
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/OPERATIONS.md"];
-/// Where the machine finds the folder with the documents that the examples copy.
-const DOCS: &str = "docs";
-
-/// Puts what the examples work on where the machine finds it.
-pub(super) fn give(directory: &Path) -> Result<()> {
-    let (from, to) = (workspace::root().join(DOCS), directory.join(DOCS));
-    fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
-    for entry in fs::read_dir(&from).with_context(|| format!("listing {}", from.display()))? {
-        let entry = entry?;
-        fs::copy(entry.path(), to.join(entry.file_name())).context("copying a document")?;
-    }
-    Ok(())
-}
+/// The folder with the documents that the examples copy.
+pub(super) const DOCS: &str = "docs";
 
 /// All examples of all documents.
 pub(super) fn happen(guest: &mut Guest) -> Result<()> {

@@ -10,7 +10,8 @@ mod examples;
 mod guest;
 mod repository;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,12 +25,15 @@ use guest::Guest;
 
 /// A directory with packages.
 const PACKAGES: &str = "VEXFS_LAB_PACKAGES";
+/// The packages' own tests, which Debian runs whenever something changes that they depend on.
+const TESTS: &str = "packaging/debian/tests";
 /// A step that only asks and waits.
 const SHORT: Duration = Duration::from_secs(5 * 60);
 /// One that compiles kernel modules.
 const LONG: Duration = Duration::from_secs(60 * 60);
 
 const INSTALL: &str = include_str!("install.sh");
+const OWN_TESTS: &str = include_str!("own-tests.sh");
 const POOLS: &str = include_str!("pools.sh");
 const DSMIL: &str = include_str!("dsmil.sh");
 const AFTER_BOOT: &str = include_str!("after-boot.sh");
@@ -50,7 +54,8 @@ fn they_are_installed_used_upgraded_and_removed_in_a_debian_with_nothing_of_the_
         // Another kernel's test may run beside this one.
         let _alone = cache::lock("packages")?;
         repository::make(&packages()?, &given)?;
-        examples::give(&given)?;
+        give(examples::DOCS, &given)?;
+        give(TESTS, &given)?;
     }
 
     // Paths of sockets must be short.
@@ -69,6 +74,7 @@ fn they_are_installed_used_upgraded_and_removed_in_a_debian_with_nothing_of_the_
     guest.step("install with apt; DKMS builds for the running kernel", LONG, INSTALL)?;
     examples::happen(&mut guest)?;
     guest.step("dsmil: the module, udev, the service, the device", SHORT, DSMIL)?;
+    guest.step("the packages' own tests", SHORT, OWN_TESTS)?;
     guest.step("pools in a file and on a disk, mounted from fstab", SHORT, POOLS)?;
     guest.reboot("reboot")?;
     guest.step(
@@ -94,7 +100,18 @@ fn they_are_installed_used_upgraded_and_removed_in_a_debian_with_nothing_of_the_
     )?;
     guest.shut_down()?;
     println!("{:8.1} s  all of it", begun.elapsed().as_secs_f64());
-    Ok(std::fs::remove_dir_all(&directory)?)
+    Ok(fs::remove_dir_all(&directory)?)
+}
+
+/// Puts a folder of the checkout where the machine finds it.
+fn give(folder: &str, given: &Path) -> Result<()> {
+    let (from, to) = (workspace::root().join(folder), given.join(folder));
+    fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
+    for entry in fs::read_dir(&from).with_context(|| format!("listing {}", from.display()))? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name())).with_context(|| format!("copying {folder}"))?;
+    }
+    Ok(())
 }
 
 /// The directory with the packages of this checkout, built if need be.
