@@ -3,7 +3,7 @@
 //! Mounts by the kernel module: `mount` of a pool makes its device and mounts that; the device goes with the mount.
 //!
 //! Whether a mount is made in this way or through FUSE is decided by what the machine can do, and by the options: those that
-//! only FUSE knows mean FUSE, the words `fuse` and `kernel` mean what they say.
+//! only one of the two knows mean that one, the words `fuse` and `kernel` mean what they say.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -83,6 +83,9 @@ impl Asked {
                 "kernel" => asked.way = Way::Kernel,
                 "fuse" => asked.way = Way::Fuse,
                 _ if ONLY_KERNEL.contains(&name) => {
+                    if asked.way == Way::Either {
+                        asked.way = Way::Kernel;
+                    }
                     let comma = if asked.data.is_empty() { "" } else { "," };
                     asked.data = format!("{}{comma}{word}", asked.data);
                 }
@@ -151,6 +154,8 @@ pub(crate) fn without_module() -> Option<String> {
 pub(crate) fn load(module: &str) {
     let mut modprobe = Command::new("modprobe");
     modprobe.args(["--quiet", module]).stdin(Stdio::null());
+    // Who is called by mount(8) in a unit of systemd has no PATH at all.
+    modprobe.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     // Whether it could is seen by what is there then.
     let _tried = modprobe.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
@@ -340,7 +345,7 @@ mod tests {
     #[test]
     fn options_choose_the_way_and_reach_who_knows_them() {
         let asked = read("ro,noatime,timeout=100,retries=2,x-systemd.automount,rw");
-        assert_eq!(asked.way, Way::Either);
+        assert_eq!(asked.way, Way::Kernel);
         assert_eq!(asked.flags, MsFlags::MS_NOATIME);
         assert_eq!(asked.data, "timeout=100,retries=2");
         assert_eq!(asked.fuse, ["ro", "noatime", "x-systemd.automount", "rw"]);

@@ -175,7 +175,10 @@ fn chosen(asked: &Asked, pool: &Path) -> Result<std::result::Result<(), String>>
         Some(reason) if asked.way == Way::Kernel || kernel_mount::is_device(pool) => {
             Err(failed(reason, "vexfs-ublk doctor says what this machine can do"))
         }
-        Some(reason) => Ok(Err(reason)),
+        Some(reason) => {
+            tracing::info!(reason, pool = %pool.display(), "FUSE is used");
+            Ok(Err(reason))
+        }
     }
 }
 
