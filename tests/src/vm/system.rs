@@ -123,7 +123,13 @@ impl System {
             KernelId::Newest => format!("{}-", kernel::ensure(id, false)?.release.trim_end_matches("-amd64")),
             KernelId::Debug => bail!("Debian has no package of the debug kernel: say 6.12 or 7.x"),
         };
-        let kernel = ["image", "headers"].map(|kind| format!("linux-{kind}-{release}amd64"));
+        let mut kernel = ["image", "headers"]
+            .map(|kind| format!("linux-{kind}-{release}amd64"))
+            .to_vec();
+        if id == KernelId::Newest {
+            // They want a newer one than the suite has, and apt takes from backports only what is asked for.
+            kernel.push(format!("linux-base/{}-backports", SUITE.name));
+        }
         let mut hasher = DefaultHasher::new();
         (&kernel, SUITE.name, PACKAGES, INITRAMFS, FILES, FINISH, SIZE).hash(&mut hasher);
         let name = format!("systems/{id}-{:016x}", hasher.finish());
@@ -188,7 +194,7 @@ impl System {
 }
 
 /// Makes the image in a directory that is empty, with these packages for the kernel.
-fn make(directory: &Path, kernel: &[String; 2]) -> Result<()> {
+fn make(directory: &Path, kernel: &[String]) -> Result<()> {
     let mirror = apt::mirror()?;
     let root = directory.join("root");
     let step = Step::start(format!("Debian {} on a disk", SUITE.name));
