@@ -18,8 +18,9 @@ use ublk_server::daemon::protocol::{Backing, DeviceFacts, Request, Spec, Wanted}
 use ublk_server::daemon::report::Background;
 use ublk_server::device::State;
 use vexfs_fuse::mount_table::{self, Mount};
+use vexfs_fuse::unmount::{Left, how_left};
 
-use crate::commands::{add, recover};
+use crate::commands::{add, del, recover};
 use crate::failure::failed;
 use crate::image;
 use crate::ublk::{self, Known};
@@ -292,8 +293,9 @@ pub(crate) fn around(path: &Path) -> Result<Option<(Mount, PathBuf)>> {
         }))
 }
 
-/// Unmounts. A device that was made for the mount is waited for, and so its pool. Tells whether the pool is closed.
-pub(crate) fn unmount(mount: &Mount, lazily: bool) -> Result<bool> {
+/// Unmounts. A device that was made for the mount is waited for, and so its pool; tells how that was left. None: the device
+/// is still there, or will be for a while.
+pub(crate) fn unmount(mount: &Mount, lazily: bool) -> Result<Option<Left>> {
     let known = device_of(&mount.source);
     // A daemon that was started for the mount closes the pool when its device is gone, and ends.
     let daemon = known.as_ref().and_then(|known| known.daemon().ok().flatten());
@@ -311,14 +313,17 @@ pub(crate) fn unmount(mount: &Mount, lazily: bool) -> Result<bool> {
         MntFlags::UMOUNT_NOFOLLOW
     };
     umount2(&mount.directory, flags).with_context(|| format!("unmounting {}", mount.directory.display()))?;
-    let goes = known
-        .and_then(|known| known.record)
-        .is_some_and(|record| record.spec.until_unmounted);
-    if lazily || !goes {
-        return Ok(false);
-    }
+    let record = known.and_then(|known| known.record);
+    let record = record.filter(|record| record.spec.until_unmounted && !lazily);
+    let Some(record) = record else {
+        return Ok(None);
+    };
     let deadline = Instant::now() + CLOSING;
     while mount.source.exists() || runs() {
+        if !runs() && delete_abandoned(record.id)? {
+            let pool = record.backing.path();
+            return Ok(Some(pool.map_or(Left::Unknown, |pool| how_left(pool, mount.read_only))));
+        }
         if Instant::now() >= deadline {
             return Err(failed(
                 format!(
@@ -331,7 +336,17 @@ pub(crate) fn unmount(mount: &Mount, lazily: bool) -> Result<bool> {
         }
         thread::sleep(PAUSE);
     }
-    Ok(true)
+    Ok(Some(Left::Clean))
+}
+
+/// Deletes a device that nobody serves: its daemon ended, told to or not, before it saw that nobody uses it any more.
+fn delete_abandoned(id: u32) -> Result<bool> {
+    let Some(known) = ublk::find(id)? else { return Ok(false) };
+    let served = known.state() == State::Live || known.daemon().is_ok_and(|daemon| daemon.is_some());
+    if !served {
+        del::delete(&known, false)?;
+    }
+    Ok(!served)
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
 }
 
 /// True: it goes when its last user closes it.
-fn delete(known: &Known, force: bool) -> Result<bool> {
+pub(crate) fn delete(known: &Known, force: bool) -> Result<bool> {
     let id = known.survey.id;
     match known.daemon() {
         Ok(Some(daemon)) => {

@@ -68,15 +68,17 @@ pub(crate) struct HelperArguments {
 
 fn take_away(place: &std::path::Path, lazy: bool, verbose: bool, json: bool) -> Result<()> {
     let left = match kernel_mount::mount_of(place)? {
-        Some(mount) if kernel_mount::unmount(&mount, lazy)? => Left::Clean,
         Some(mount) => {
-            if json {
-                show::document(json!({"place": place.display().to_string(), "pool": in_a_word(Left::InUse)}));
-            } else if verbose {
-                let (place, source) = (place.display(), mount.source.display());
-                println!("{place} is unmounted; {source} presents the pool still");
-            }
-            return Ok(());
+            let Some(left) = kernel_mount::unmount(&mount, lazy)? else {
+                if json {
+                    show::document(json!({"place": place.display().to_string(), "pool": in_a_word(Left::InUse)}));
+                } else if verbose {
+                    let (place, source) = (place.display(), mount.source.display());
+                    println!("{place} is unmounted; {source} presents the pool still");
+                }
+                return Ok(());
+            };
+            left
         }
         None => unmount(place, lazy)?,
     };

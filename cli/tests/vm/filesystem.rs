@@ -235,6 +235,14 @@ fn mount_makes_the_device_of_a_pool_which_goes_when_it_is_unmounted() -> Result<
     sys::output("umount", &["-i", AT])?;
     scene.nothing_left()?;
 
+    // Its daemon was told to end while the device was in use, so nobody else takes the device away.
+    sys::output("mount", &["-t", "vexfs", POOL, AT])?;
+    sys::output("sync", &["-f", AT])?;
+    signal("-TERM", daemon()?)?;
+    sys::wait_for("the daemon's end", Duration::from_secs(20), || daemons().is_empty())?;
+    sys::output("umount", &[AT])?;
+    scene.nothing_left()?;
+
     // A device that somebody made stays when it is unmounted.
     let device = scene.add(&[POOL])?;
     let said = scene.ok(&["mount", "--kernel", "-v", &device, AT])?;

@@ -153,15 +153,23 @@ fn find(place: &Path) -> Result<Mount, UnmountError> {
     })
 }
 
+/// How a pool was left by a mount that may have been for reading only.
+pub fn how_left(pool: &Path, read_only: bool) -> Left {
+    match Pool::open_path(pool, &OpenOptions::new(Access::ReadOnly)) {
+        Ok(pool) if pool.was_clean() || read_only => Left::Clean,
+        Ok(_) => Left::Unclean,
+        Err(OpenError::Disk(OpenDiskError::InUse { .. })) => Left::InUse,
+        Err(_) => Left::Unknown,
+    }
+}
+
 /// Waits until the pool is closed.
 fn closed(mount: &Mount, lazily: bool) -> Result<Left, UnmountError> {
     let began = Instant::now();
     loop {
-        match Pool::open_path(&mount.source, &OpenOptions::new(Access::ReadOnly)) {
-            Ok(pool) if pool.was_clean() || mount.read_only => return Ok(Left::Clean),
-            Ok(_) => return Ok(Left::Unclean),
-            Err(OpenError::Disk(OpenDiskError::InUse { .. })) => {}
-            Err(_) => return Ok(Left::Unknown),
+        match how_left(&mount.source, mount.read_only) {
+            Left::InUse => {}
+            left => return Ok(left),
         }
         // Somebody mounted it again, or it has another mount.
         let again = mount_table::all()?

@@ -11,6 +11,6 @@ done
 same "$(cat /sys/module/vexfs/version)" "$(dpkg-query --show --showformat='${Version}' vexfs-dkms)"
 same "$(property $unit NRestarts)" 0
 # The end of the boot before went without a complaint, too.
-holds '! journalctl --boot=-1 --no-pager --output=cat | grep -E "Failed unmounting|Failed to (start|stop|unmount).*([Vv]ex|mnt|dsmil)|timed out"'
+holds '! journalctl --boot=-1 --no-pager --output=cat | grep -E "Failed unmounting|Failed to (start|stop|unmount).*([Vv]ex|mnt|dsmil)|(vexfs|mnt|dsmil).*timed out|umount process failed"'
 comes_true 'systemctl is-active --quiet dsmild.service'
 dsmilctl status > /dev/null
