@@ -343,10 +343,8 @@ pub(crate) fn unmount(mount: &Mount, lazily: bool) -> Result<Option<Left>> {
 fn delete_abandoned(id: u32) -> Result<bool> {
     let Some(known) = ublk::find(id)? else { return Ok(false) };
     let served = known.state() == State::Live || known.daemon().is_ok_and(|daemon| daemon.is_some());
-    if !served {
-        del::delete(&known, false)?;
-    }
-    Ok(!served)
+    // Refused to who has it open, who may be about to close it.
+    Ok(!served && del::delete(&known, false).is_ok())
 }
 
 #[cfg(test)]
