@@ -176,7 +176,7 @@ fn chosen(asked: &Asked, pool: &Path) -> Result<std::result::Result<(), String>>
             Err(failed(reason, "vexfs-ublk doctor says what this machine can do"))
         }
         Some(reason) => {
-            tracing::info!(reason, pool = %pool.display(), "FUSE is used");
+            tracing::debug!(reason, pool = %pool.display(), "FUSE is used");
             Ok(Err(reason))
         }
     }
