@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +18,11 @@ use super::{Access, Kind};
 /// How often, and how far apart, the lock of a device is tried. udev holds it for the time of a look.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the list of locks is read for one that is known to be there.
+const READINGS: usize = 10;
+/// Room for a list of some hundred locks.
+const LIST_BYTES: usize = 64 << 10;
 
 /// Takes the lock, or says why not.
 pub(super) fn take(mut file: File, kind: Kind, access: Access) -> Result<Flock<File>, Errno> {
@@ -36,6 +42,14 @@ pub(super) fn take(mut file: File, kind: Kind, access: Access) -> Result<Flock<F
     }
 }
 
+/// The locks of this machine. The kernel gives them out a page at a time and finds the next page's first by its number,
+/// so that a lock that is released meanwhile hides another. Reads are as large as they can be, for few such moments.
+fn all_locks() -> io::Result<String> {
+    let mut list = String::with_capacity(LIST_BYTES);
+    File::open("/proc/locks")?.read_to_string(&mut list)?;
+    Ok(list)
+}
+
 /// A process that holds the lock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
@@ -49,7 +63,7 @@ impl Holder {
     /// Who holds a `flock` of this file, by `/proc/locks`. Nobody where the file system numbers its devices differently
     /// there (btrfs does) or the holder lives in another namespace.
     pub(super) fn of(found: &Metadata, kind: Kind) -> Option<Self> {
-        let process = locker(&fs::read_to_string("/proc/locks").ok()?, found, kind)?;
+        let process = (0..READINGS).find_map(|_| locker(&all_locks().ok()?, found, kind))?;
         let command = fs::read_to_string(format!("/proc/{process}/comm")).ok();
         Some(Self {
             process,

@@ -75,6 +75,32 @@ fn a_lock_of_another_process_is_respected_until_that_process_ends() {
 }
 
 #[test]
+fn a_holder_is_found_while_others_come_and_go() {
+    let path = Scratch::new();
+    let _writer = FileDisk::create(path.path(), SIZE).unwrap();
+    let enough = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    let others: Vec<_> = (0..20).map(|_| Scratch::new()).collect();
+                    let open = |path: &Scratch| FileDisk::create(path.path(), 1 << 12).unwrap();
+                    drop(others.iter().map(open).collect::<Vec<_>>());
+                }
+            });
+        }
+        let nameless = (0..1000)
+            .filter(|_| {
+                let error = FileDisk::open(path.path(), Access::ReadOnly).unwrap_err();
+                matches!(error, OpenDiskError::InUse { holder: None, .. })
+            })
+            .count();
+        enough.store(true, Ordering::Relaxed);
+        assert_eq!(nameless, 0);
+    });
+}
+
+#[test]
 fn directories_and_devices_without_blocks_are_refused() {
     for path in ["/", "/dev/null"] {
         let error = FileDisk::open(Path::new(path), Access::ReadOnly).unwrap_err();
