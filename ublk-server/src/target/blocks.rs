@@ -56,9 +56,15 @@ impl Blocks {
         self.descriptor.as_fd()
     }
 
-    /// Fails if somebody else has taken the pool: nothing may be written to it then.
-    pub(super) fn check_owned(&self) -> Result<(), Error> {
-        self.descriptor.check_owned()
+    /// Fails if somebody else has taken the pool: nothing may be written to it then. Waits while that is not certain.
+    pub(super) async fn check_owned(&self, io: &Io<'_>) -> Result<(), Error> {
+        match self.descriptor.in_doubt() {
+            None => Ok(()),
+            Some(ownership) => {
+                let ownership = ownership.clone();
+                self.help(io, move || ownership.require("write")).await?
+            }
+        }
     }
 
     /// Fills memory with bytes of a file.
@@ -169,7 +175,7 @@ impl Blocks {
         content: &[u8],
         registered: Option<Registration>,
     ) -> Result<(), Error> {
-        self.check_owned()?;
+        self.check_owned(io).await?;
         let transfers = plan
             .transfers(content)
             .map(|(at, bytes)| Transfer::write(FIRST_FILE, at, Span::from(bytes, registered), 0));

@@ -38,6 +38,7 @@ pub mod superblock;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod witness;
 
 use std::fs::File;
 use std::io;
@@ -57,6 +58,7 @@ pub use host::Host;
 pub use superblock::{
     Condition, HEARTBEAT, Manifest, Place, State, Superblock, SuperblockError, Survey, Tail, Timestamp,
 };
+use witness::Superblocks;
 
 /// When the pool is protected against other machines.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -166,11 +168,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// To be asked before each write: fails for ever once the pool is lost to another machine.
-    pub fn check_owned(&self) -> Result<()> {
-        self.ownership
-            .as_ref()
-            .map_or(Ok(()), |ownership| ownership.require("write"))
+    /// To be asked before each write: nothing while the pool is ours without doubt, and otherwise where to find out.
+    pub fn in_doubt(&self) -> Option<&Ownership> {
+        self.ownership.as_ref().filter(|ownership| !ownership.is_held())
     }
 }
 
@@ -226,7 +226,8 @@ impl Pool {
                 Some(file) => Box::new(file.direct_block(HEARTBEAT.byte_at()).map_err(ClaimError::Device)?),
                 None => Box::new(SharedBlock(Arc::clone(&disk))),
             };
-            let started = Runner::start(device, Claim::new(record, options.policy))?;
+            let witness = Superblocks::new(&superblock, &options.host, &disk, file.as_ref());
+            let started = Runner::start(device, Claim::new(record, options.policy), Box::new(witness))?;
             pool_disk = Arc::new(Fence::new(disk, started.ownership()));
             runner = Some(started);
             // Another machine may have owned and changed the pool until a moment ago.

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::format::{FormatError, FormatOptions, Seeds, format_disk, format_path, format_path_with};
-use super::heartbeat::{DeadOwner, Found, Lost, Owner, Refusal};
+use super::heartbeat::{DeadOwner, Found, Lost, Owner, Refusal, Witness};
 use super::superblock::{MIN_BLOCKS, PLACES};
 use super::*;
 use crate::disk::scratch::Scratch;
@@ -507,4 +507,40 @@ fn with_a_heartbeat_the_second_machine_is_kept_out_and_a_robbed_one_stops_writin
         refused,
         Err(OpenError::Heartbeat(ClaimError::Refused(Refusal::Alive(_))))
     ));
+}
+
+#[test]
+fn another_opening_is_noticed_and_the_own_one_is_none() {
+    let path = Scratch::new();
+    format_path(path.path(), &sized()).unwrap();
+    let on = |number| OpenOptions {
+        heartbeat: Heartbeat::Off,
+        host: machine(number),
+        ..options(Access::ReadWrite)
+    };
+    for in_file in [true, false] {
+        let file = Arc::new(FileDisk::open(path.path(), Access::ReadWrite).unwrap());
+        let disk: Arc<dyn Disk> = Arc::clone(&file) as Arc<dyn Disk>;
+        let open = |number| Pool::open_disk(Arc::clone(&disk), &on(number)).unwrap();
+        let mut pool = open(1);
+        let found = pool.superblock().clone();
+        let mut witness = Superblocks::new(&found, &machine(1), &disk, in_file.then_some(&file));
+        assert!(witness.is_unchanged().unwrap());
+        begin_epoch(&mut pool);
+        pool.commit(|_| {}).unwrap();
+        assert!(witness.is_unchanged().unwrap());
+        begin_epoch(&mut open(2));
+        assert!(!witness.is_unchanged().unwrap());
+        begin_epoch(&mut open(2));
+        assert!(!witness.is_unchanged().unwrap());
+        let over = FormatOptions { force: true, ..sized() };
+        format_disk(
+            disk.as_ref(),
+            &over,
+            &Seeds::from_number(8 + u64::from(in_file)),
+            &machine(1),
+        )
+        .unwrap();
+        assert!(!witness.is_unchanged().unwrap(), "it is another pool");
+    }
 }

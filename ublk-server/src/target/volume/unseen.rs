@@ -97,7 +97,10 @@ impl Volume {
                 }
                 plan => plan?,
             };
-            self.blocks.check_owned()?;
+            if let Err(error) = self.blocks.check_owned(io).await {
+                fs.abandon_write(plan);
+                return Err(error);
+            }
             let transfers = plan.placements().map(|(at, range)| {
                 let range = done + range.start..done + range.end;
                 Transfer::write(FIRST_FILE, at, part(from, &range), 0)

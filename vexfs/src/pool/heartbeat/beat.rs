@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Found, Owner, Record};
+use super::{Claim, Found, Owner, Record};
 
 /// Why the pool is no longer ours. Nothing may be written to it any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +15,12 @@ pub enum Lost {
     /// The claim was removed, for instance by formatting.
     #[error("the heartbeat of the pool was erased")]
     Erased,
-    /// No beat could be written for too long; another machine may own the pool now.
+    /// No beat could be written for too long, and whether another machine owns the pool now could not be found out.
     #[error("the heartbeat of the pool could not be written in time")]
     Expired,
+    /// It is free or ours again, but somebody else used it meanwhile.
+    #[error("the pool was changed by another machine while its heartbeat could not be written")]
+    Changed,
     /// It was given up.
     #[error("the pool is closed")]
     Closed,
@@ -28,11 +31,22 @@ pub enum Lost {
 pub struct Beat {
     record: Record,
     lease_from: Duration,
+    /// No write is under way or of unknown result: the block holds `record`, unless others wrote.
+    settled: bool,
 }
 
 impl Beat {
     pub(super) const fn new(record: Record, lease_from: Duration) -> Self {
-        Self { record, lease_from }
+        Self {
+            record,
+            lease_from,
+            settled: true,
+        }
+    }
+
+    /// After [`Lost::Expired`]: how to find out whether the pool is still ours.
+    pub fn again(&self) -> Claim {
+        Claim::again(self.record.clone(), self.settled)
     }
 
     /// Between beats.
@@ -64,6 +78,7 @@ impl Beat {
         }
         self.check(now)?;
         self.record.counter = self.record.counter.wrapping_add(1);
+        self.settled = false;
         Ok(Some(self.record.clone()))
     }
 
@@ -71,6 +86,7 @@ impl Beat {
     pub fn have_written(&mut self, began: Duration, ended: Duration) -> Result<(), Lost> {
         self.check(ended)?;
         self.lease_from = began;
+        self.settled = true;
         Ok(())
     }
 

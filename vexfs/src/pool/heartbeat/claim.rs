@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Coming to own a pool: steps 3 and 4 of the protocol.
+//! Coming to own a pool: steps 3 to 5 of the protocol.
 //!
 //! The driver asks for a [`Step`], carries it out, reports what came of it with the times it began and ended, and asks
 //! again.
@@ -66,6 +66,9 @@ pub enum Refusal {
     /// The block is damaged or of a newer version, and the policy is not to take over.
     #[error("it is unclear who uses the pool; make sure that nobody does, then open it with takeover")]
     Unclear,
+    /// The claim that was to be renewed is not there any more.
+    #[error("the heartbeat of the pool was erased")]
+    Erased,
     /// Others keep claiming it.
     #[error("several machines try to open the pool at once; open it on one of them")]
     Contended,
@@ -81,6 +84,16 @@ pub struct Claim {
     policy: Policy,
     phase: Phase,
     claims: u32,
+    entitled: Entitled,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Entitled {
+    /// The pool, if nobody owns it.
+    Newcomer,
+    /// The pool, if nobody owned it since our lease ended. `settled` as in [`Beat`].
+    Former { settled: bool },
 }
 
 #[derive(Debug)]
@@ -116,7 +129,25 @@ impl Claim {
             policy,
             phase: Phase::Look,
             claims: 0,
+            entitled: Entitled::Newcomer,
         }
+    }
+
+    /// To go on with a claim whose lease is over. `me` is what was written last, or may have been.
+    pub(super) fn again(me: Record, settled: bool) -> Self {
+        let policy = Policy {
+            interval: me.interval,
+            ..Policy::default()
+        };
+        Self {
+            entitled: Entitled::Former { settled },
+            ..Self::new(me, policy)
+        }
+    }
+
+    /// A transfer failed, or everything took too long: begin anew, without knowing what was written.
+    pub(super) fn doubt(self) -> Self {
+        Self::again(self.me, false)
     }
 
     /// What to do now.
@@ -145,6 +176,10 @@ impl Claim {
 
     /// The block was read.
     pub fn have_read(&mut self, found: Found, began: Duration, ended: Duration) {
+        if let Some(refusal) = self.succeeded(&found) {
+            self.phase = Phase::Refused(refusal);
+            return;
+        }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Look) {
             Phase::Confirm { since, .. } if self.is_mine(&found) && ended < since + 2 * self.me.interval => {
                 Phase::Own { since }
@@ -156,6 +191,8 @@ impl Claim {
                     self.silent(found, began)
                 }
             }
+            // A write of ours arrived that had been on its way.
+            Phase::Watch { .. } if self.is_former() && self.is_mine(&found) => self.watch_anew(found, ended),
             Phase::Watch { seen, .. } => match found {
                 Found::Free => Phase::Take { since: began },
                 // The owner that was watched beats, or somebody else was faster.
@@ -181,8 +218,30 @@ impl Claim {
         };
     }
 
+    const fn is_former(&self) -> bool {
+        matches!(self.entitled, Entitled::Former { .. })
+    }
+
+    /// Why a claim cannot be renewed.
+    fn succeeded(&self, found: &Found) -> Option<Refusal> {
+        match found {
+            _ if !self.is_former() || self.is_mine(found) => None,
+            Found::Alive(record) => Some(Refusal::Alive(record.owner.clone())),
+            Found::Free => Some(Refusal::Erased),
+            Found::Unclear(_) => None,
+        }
+    }
+
     fn first_look(&self, found: Found, began: Duration, ended: Duration) -> Phase {
         match &found {
+            // A write of ours that was late may have hit a successor, who learns of it only by his next beat.
+            Found::Alive(record) if self.is_former() => {
+                if self.entitled == (Entitled::Former { settled: true }) && **record == self.me {
+                    Phase::Take { since: began }
+                } else {
+                    self.watch_anew(found, ended)
+                }
+            }
             Found::Free => Phase::Take { since: began },
             Found::Alive(record) if record.owner.same_machine(&self.me.owner) => Phase::Take { since: began },
             _ => self.watch_anew(found, ended),

@@ -8,8 +8,8 @@
 //! need not agree, only run at about the same speed. With the owner's interval `i`:
 //!
 //! 1. **Beat.** Every `i` the owner reads the block, sees itself, and writes it with the counter one higher.
-//! 2. **Lease.** A beat holds for `2 i` from the moment its write *began*. Past that, or once the owner reads another
-//!    name, it has [`Lost`] the pool and must not write to it again. No message is needed for that, only a clock.
+//! 2. **Lease.** A beat holds for `2 i` from the moment its write *began*. Past that the owner must not write to the pool;
+//!    once it reads another name it has [`Lost`] it for ever. No message is needed for that, only a clock.
 //! 3. **Claim.** A free block may be taken. So may one of this very boot of this machine (the local lock proves that
 //!    process dead) and one of another boot of this machine (that boot is over). A foreign one is watched for `2.5 i`: if
 //!    the counter moves its owner lives and the claim is refused; if not the owner's lease is over.
@@ -18,9 +18,15 @@
 //!    the other sees it. A claim whose write took longer may have hit an owner that was already confirmed; it watches as
 //!    in step 3, by which time that owner has noticed or its lease is over.
 //!
-//! Two machines therefore never own the pool at one moment, however their steps interleave (tested as a property).
-//! Assumed: machine ids differ between machines (not so for careless clones of virtual machines), and a process does not
-//! die inside step 4's slow case and come back within the other owner's lease.
+//! 5. **Renew.** An owner that was too slow to beat (a busy machine, one that was paused, a device that hung) and still
+//!    reads its own name claims the pool again by step 4; it first watches for `2.5 i`, as in step 3, if a write of its own
+//!    came late or had no answer. When it owns the pool again it looks whether the superblock tells of another opening, and
+//!    if so, has lost it: its own late write may have hidden who owned the pool in between. Only then it writes again.
+//!
+//! Two machines therefore never own the pool at one moment, however their steps interleave, and who goes on owning it
+//! finds it as it left it (tested as properties). Assumed: machine ids differ between machines (not so for careless clones
+//! of virtual machines); a process does not die inside step 4's slow case and come back within the other owner's lease,
+//! nor between taking a pool over and opening it while a late write of its former owner hides that.
 //!
 //! # Layout of the block
 //!
@@ -42,11 +48,13 @@
 //!
 //! A block of zeros is free.
 //!
-//! The state machines ([`Claim`], [`Beat`]) do no I/O and read no clock; `runner` does both.
+//! The state machines ([`Claim`], [`Beat`]) do no I/O and read no clock; `runner` does both. Its clock goes on while the
+//! machine is suspended.
 
 mod beat;
 mod claim;
 mod device;
+mod ownership;
 mod runner;
 #[cfg(test)]
 mod tests;
@@ -63,7 +71,8 @@ use crate::units::BLOCK_SIZE;
 pub use beat::{Beat, Lost};
 pub use claim::{Claim, DeadOwner, Policy, Refusal, Step};
 pub use device::{HeartbeatDevice, SharedBlock};
-pub use runner::{ClaimError, Ownership, Runner};
+pub use ownership::Ownership;
+pub use runner::{ClaimError, Runner, Witness};
 
 /// Bytes of a host name that are kept.
 pub const MAX_HOST_NAME: usize = 64;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -39,15 +40,33 @@ fn policy(dead_owner: DeadOwner) -> Policy {
 
 /// One machine: a claim or a beat, and the transfer that is under way.
 struct Machine {
+    number: u8,
     role: Role,
     transfer: Transfer,
     next_beat: Duration,
+    /// The opening of the pool that was this machine's, once it owned it.
+    opening: Option<u32>,
 }
 
 enum Role {
     Claims(Claim),
+    /// Owns it, and has not looked yet whether somebody opened it.
+    Returns(Beat),
     Owns(Beat),
-    Out(Option<Refusal>),
+    Out(Out),
+}
+
+#[derive(Debug)]
+enum Out {
+    Refused(Refusal),
+    Lost(Lost),
+}
+
+/// What the machines share.
+struct Shared {
+    block: Box<[u8; BLOCK_SIZE]>,
+    /// How often the pool was opened.
+    openings: u32,
 }
 
 /// A transfer begins, happens at one moment, and is reported: three turns, between which any time may pass.
@@ -63,9 +82,11 @@ impl Machine {
     fn new(number: u8, dead_owner: DeadOwner) -> Self {
         let me = record(number, number, u64::from(number));
         Self {
+            number,
             role: Role::Claims(Claim::new(me, policy(dead_owner))),
             transfer: Transfer::None,
             next_beat: Duration::ZERO,
+            opening: None,
         }
     }
 
@@ -74,15 +95,15 @@ impl Machine {
     }
 
     /// Takes one turn.
-    fn turn(&mut self, block: &mut Box<[u8; BLOCK_SIZE]>, now: Duration) {
+    fn turn(&mut self, shared: &mut Shared, now: Duration) {
         self.transfer = match std::mem::replace(&mut self.transfer, Transfer::None) {
-            Transfer::None => self.begin(now),
+            Transfer::None => self.begin(shared, now),
             Transfer::Read { began } => Transfer::HasRead {
                 began,
-                found: Found::decode(block),
+                found: Found::decode(&shared.block),
             },
             Transfer::Write { began, record } => {
-                *block = record.encode();
+                shared.block = record.encode();
                 Transfer::Written { began }
             }
             Transfer::HasRead { began, found } => match &mut self.role {
@@ -93,9 +114,9 @@ impl Machine {
                 Role::Owns(beat) => match beat.have_read(&found, now) {
                     Ok(Some(record)) => Transfer::Write { began: now, record },
                     Ok(None) => Transfer::None,
-                    Err(_) => self.leave(None),
+                    Err(lost) => self.lose(lost),
                 },
-                Role::Out(_) => Transfer::None,
+                Role::Returns(_) | Role::Out(_) => Transfer::None,
             },
             Transfer::Written { began } => match &mut self.role {
                 Role::Claims(claim) => {
@@ -107,17 +128,18 @@ impl Machine {
                         self.next_beat = began + INTERVAL;
                         Transfer::None
                     }
-                    Err(_) => self.leave(None),
+                    Err(lost) => self.lose(lost),
                 },
-                Role::Out(_) => Transfer::None,
+                Role::Returns(_) | Role::Out(_) => Transfer::None,
             },
         };
     }
 
-    fn begin(&mut self, now: Duration) -> Transfer {
+    fn begin(&mut self, shared: &mut Shared, now: Duration) -> Transfer {
         let step = match &mut self.role {
             Role::Claims(claim) => claim.step(now),
             Role::Owns(_) if now >= self.next_beat => Step::Read,
+            Role::Returns(_) => return self.look_around(shared, now),
             Role::Owns(_) | Role::Out(_) => return Transfer::None,
         };
         match step {
@@ -125,40 +147,75 @@ impl Machine {
             Step::Write(record) => Transfer::Write { began: now, record },
             Step::Wait(_) => Transfer::None,
             Step::Own(beat) => {
-                self.role = Role::Owns(beat);
+                self.role = Role::Returns(beat);
                 Transfer::None
             }
-            Step::Refuse(refusal) => self.leave(Some(refusal)),
+            Step::Refuse(refusal) => {
+                self.role = Role::Out(Out::Refused(refusal));
+                Transfer::None
+            }
         }
     }
 
-    fn leave(&mut self, refusal: Option<Refusal>) -> Transfer {
-        self.role = Role::Out(refusal);
+    /// Opens the pool, or finds it as it was left.
+    fn look_around(&mut self, shared: &mut Shared, now: Duration) -> Transfer {
+        let Role::Returns(beat) = std::mem::replace(&mut self.role, Role::Out(Out::Lost(Lost::Changed))) else {
+            return Transfer::None;
+        };
+        if beat.check(now).is_err() {
+            self.role = Role::Claims(beat.again());
+            return Transfer::None;
+        }
+        if self.opening.is_none() {
+            shared.openings += 1;
+            self.opening = Some(shared.openings);
+        }
+        if self.opening == Some(shared.openings) {
+            self.role = Role::Owns(beat);
+        }
+        Transfer::None
+    }
+
+    fn lose(&mut self, lost: Lost) -> Transfer {
+        self.role = match (lost, &self.role) {
+            (Lost::Expired, Role::Owns(beat)) => Role::Claims(beat.again()),
+            (lost, _) => Role::Out(Out::Lost(lost)),
+        };
         Transfer::None
     }
 }
 
 /// Runs machines by a schedule of (machine, milliseconds that pass before its turn); says how often somebody owned.
 fn run(machines: &mut [Machine], schedule: impl IntoIterator<Item = (usize, u64)>) -> Result<usize, String> {
-    let mut block = Box::new([0; BLOCK_SIZE]);
+    let mut shared = Shared {
+        block: Box::new([0; BLOCK_SIZE]),
+        openings: 0,
+    };
     let mut now = Duration::from_secs(1);
-    let mut owned = 0;
+    let mut turns = 0;
     for (index, (machine, pause)) in schedule.into_iter().enumerate() {
         now += Duration::from_millis(pause);
-        machines[machine].turn(&mut block, now);
-        match machines.iter().filter(|machine| machine.owns(now)).count() {
-            0 => {}
-            1 => owned += 1,
-            more => return Err(format!("{more} owners at turn {index}")),
+        machines[machine].turn(&mut shared, now);
+        let mut owners = machines.iter().filter(|machine| machine.owns(now));
+        let Some(owner) = owners.next() else { continue };
+        turns += 1;
+        if owners.next().is_some() {
+            return Err(format!("several owners at turn {index}"));
+        }
+        if owner.opening != Some(shared.openings) {
+            return Err(format!(
+                "machine {} changes what another opened, at turn {index}",
+                owner.number
+            ));
         }
     }
-    Ok(owned)
+    Ok(turns)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
     #[test]
-    fn two_machines_never_own_a_pool_at_one_moment(
+    fn two_machines_never_own_a_pool_at_one_moment_and_none_goes_on_after_another(
         schedule in prop::collection::vec((0..3_usize, prop_oneof![
             6 => Just(0_u64), 6 => 1..60_u64, 3 => 60..600_u64, 1 => 600..4000_u64,
         ]), 20..400),
@@ -199,7 +256,7 @@ fn one_of_several_machines_gets_the_pool_and_keeps_it() {
     let mut machines = [1, 2, 3].map(|number| Machine::new(number, DeadOwner::TakeOver));
     let owned = run(&mut machines, fair(&[0, 1, 2], 20_000)).unwrap();
     assert!(owned > 1900, "owned for {owned} of 2000 turns");
-    let refused = |machine: &&Machine| matches!(machine.role, Role::Out(Some(Refusal::Alive(_))));
+    let refused = |machine: &&Machine| matches!(machine.role, Role::Out(Out::Refused(Refusal::Alive(_))));
     assert_eq!(machines.iter().filter(refused).count(), 2);
 }
 
@@ -212,7 +269,7 @@ fn a_silent_owner_is_succeeded_only_after_its_lease_and_by_policy() {
         run(&mut machines, schedule).unwrap();
         assert_eq!(matches!(machines[1].role, Role::Owns(_)), succeeds);
         assert_eq!(
-            matches!(&machines[1].role, Role::Out(Some(Refusal::Dead(owner))) if owner.host_name == "host1"),
+            matches!(&machines[1].role, Role::Out(Out::Refused(Refusal::Dead(owner))) if owner.host_name == "host1"),
             !succeeds
         );
     }
@@ -226,7 +283,10 @@ fn a_claim_whose_write_was_stuck_does_not_rob_the_owner_confirmed_meanwhile() {
     schedule.extend(fair(&[1], 900));
     schedule.extend(fair(&[0, 1], 6000));
     run(&mut machines, schedule).unwrap();
-    assert!(matches!(machines[1].role, Role::Out(None)), "its claim was overwritten");
+    assert!(
+        matches!(machines[1].role, Role::Out(Out::Lost(Lost::TakenOver(_)))),
+        "its claim was overwritten"
+    );
     assert!(
         matches!(machines[0].role, Role::Owns(_)),
         "the other one waited for that"
@@ -267,7 +327,7 @@ fn a_claim_written_twice_is_not_taken_for_a_dead_one() {
     schedule.extend(fair(&[0, 1], 4000));
     run(&mut machines, schedule).unwrap();
     assert!(matches!(machines[1].role, Role::Owns(_)));
-    assert!(matches!(&machines[0].role, Role::Out(Some(Refusal::Alive(owner))) if owner.host_name == "host2"));
+    assert!(matches!(&machines[0].role, Role::Out(Out::Refused(Refusal::Alive(owner))) if owner.host_name == "host2"));
 }
 
 #[test]
@@ -277,7 +337,60 @@ fn an_owner_learns_that_it_was_succeeded() {
     schedule.extend(fair(&[1], 5000));
     schedule.extend(fair(&[0, 1], 3000));
     run(&mut machines, schedule).unwrap();
-    assert!(matches!(machines[0].role, Role::Out(None)) && matches!(machines[1].role, Role::Owns(_)));
+    assert!(matches!(&machines[0].role, Role::Out(Out::Lost(Lost::TakenOver(owner))) if owner.host_name == "host2"));
+    assert!(matches!(machines[1].role, Role::Owns(_)));
+}
+
+#[test]
+fn an_owner_that_was_paused_goes_on_if_nobody_took_the_pool() {
+    let mut machines = [Machine::new(1, DeadOwner::TakeOver)];
+    let mut schedule = fair(&[0], 5000);
+    let before = run(&mut [Machine::new(1, DeadOwner::TakeOver)], schedule.clone()).unwrap();
+    schedule.push((0, 60_000));
+    schedule.extend(fair(&[0], 5000));
+    let owned = run(&mut machines, schedule).unwrap();
+    assert!(matches!(machines[0].role, Role::Owns(_)));
+    assert!(owned > before + 350, "{owned} after {before}");
+}
+
+/// Two machines, and a schedule after which the first was paused while it wrote a beat, and the second came to own the
+/// pool, but did not open it yet.
+fn paused_in_a_beat() -> ([Machine; 2], Vec<(usize, u64)>) {
+    let machines = || [1, 2].map(|number| Machine::new(number, DeadOwner::TakeOver));
+    let after = |schedule: &[(usize, u64)]| {
+        let mut two = machines();
+        run(&mut two, schedule.iter().copied()).unwrap();
+        two
+    };
+    let mut schedule = fair(&[0], 2000);
+    schedule.push((0, 1000));
+    while !matches!(after(&schedule)[0].transfer, Transfer::Write { .. }) {
+        schedule.push((0, 0));
+    }
+    while !matches!(after(&schedule)[1].role, Role::Returns(_)) {
+        schedule.push((1, 10));
+    }
+    (machines(), schedule)
+}
+
+#[test]
+fn a_beat_that_came_late_does_not_hide_that_another_machine_had_the_pool() {
+    let (mut machines, mut schedule) = paused_in_a_beat();
+    schedule.extend([(1, 0), (1, 0)]);
+    schedule.extend(fair(&[0], 6000));
+    run(&mut machines, schedule).unwrap();
+    let changed = matches!(machines[0].role, Role::Out(Out::Lost(Lost::Changed)));
+    assert!(changed, "it went on");
+}
+
+#[test]
+fn a_beat_that_came_late_does_not_rob_who_is_about_to_open_the_pool() {
+    let (mut machines, mut schedule) = paused_in_a_beat();
+    schedule.extend(fair(&[0], 700));
+    schedule.extend(fair(&[1], 20));
+    schedule.extend(fair(&[0, 1], 6000));
+    run(&mut machines, schedule).unwrap();
+    assert!(!matches!(machines[1].role, Role::Owns(_)), "it was overwritten");
 }
 
 #[test]
@@ -335,7 +448,7 @@ fn runner(disk: &Arc<dyn Disk>, machine: u8) -> Result<Runner, ClaimError> {
         dead_owner: DeadOwner::TakeOver,
     };
     let claim = Claim::new(record(machine, machine, u64::from(machine)), quick);
-    Runner::start(Box::new(SharedBlock(Arc::clone(disk))), claim)
+    Runner::start(Box::new(SharedBlock(Arc::clone(disk))), claim, Box::new(|| Ok(true)))
 }
 
 #[test]
@@ -360,14 +473,80 @@ fn in_real_time_the_first_machine_keeps_the_second_out_until_it_leaves() {
     assert!(ownership.require("write").unwrap_err().to_string().contains("host9"));
 }
 
+/// A device that fails or hangs for as long as it is told to.
+struct Moody(SharedBlock, Arc<AtomicBool>);
+
+impl HeartbeatDevice for Moody {
+    fn read(&mut self, into: &mut [u8; BLOCK_SIZE]) -> std::io::Result<()> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(std::io::Error::from_raw_os_error(nix::libc::EIO));
+        }
+        self.0.read(into)
+    }
+
+    fn write(&mut self, from: &[u8; BLOCK_SIZE]) -> std::io::Result<()> {
+        self.0.write(from)
+    }
+}
+
+fn moody(opened: Arc<AtomicBool>) -> (Arc<dyn Disk>, Arc<AtomicBool>, Runner) {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(1 << 20));
+    let fails = Arc::new(AtomicBool::new(false));
+    let quick = Policy {
+        interval: QUICK,
+        dead_owner: DeadOwner::TakeOver,
+    };
+    let device = Moody(SharedBlock(Arc::clone(&disk)), Arc::clone(&fails));
+    let witness = move || Ok(!opened.load(Ordering::Relaxed));
+    let runner = Runner::start(Box::new(device), Claim::new(record(1, 1, 1), quick), Box::new(witness)).unwrap();
+    (disk, fails, runner)
+}
+
 #[test]
-fn a_device_that_fails_every_beat_ends_the_lease() {
-    let sim = crate::disk::SimDisk::new(1 << 20, 1);
-    let disk: Arc<dyn Disk> = Arc::new(sim);
-    let runner = runner(&disk, 1).unwrap();
+fn a_device_that_fails_for_longer_than_a_lease_makes_writers_wait_and_no_more() {
+    let (_disk, fails, runner) = moody(Arc::default());
     let ownership = runner.ownership();
-    assert_eq!(ownership.check(), Ok(()));
-    disk.write(HEARTBEAT.byte_at(), &[1; BLOCK_SIZE]).unwrap();
+    fails.store(true, Ordering::Relaxed);
     std::thread::sleep(3 * QUICK);
+    assert!(!ownership.is_held());
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| ownership.check());
+        std::thread::sleep(QUICK);
+        assert!(!writer.is_finished());
+        fails.store(false, Ordering::Relaxed);
+        assert_eq!(writer.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn patience_ends_and_the_pool_with_it() {
+    let (disk, fails, runner) = moody(Arc::default());
+    let ownership = runner.ownership();
+    fails.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    while ownership.is_held() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(ownership.check(), Err(Lost::Expired));
+    assert!(began.elapsed() > 20 * QUICK);
+    // For ever, and nobody is told that the pool were free.
+    fails.store(false, Ordering::Relaxed);
+    std::thread::sleep(2 * QUICK);
+    assert_eq!(ownership.check(), Err(Lost::Expired));
+    drop(runner);
+    let mut block = [0; BLOCK_SIZE];
+    disk.read(HEARTBEAT.byte_at(), &mut block).unwrap();
+    assert!(matches!(Found::decode(&block), Found::Alive(_)));
+}
+
+#[test]
+fn a_pool_that_was_used_in_between_is_lost() {
+    let opened = Arc::new(AtomicBool::new(false));
+    let (_disk, fails, runner) = moody(Arc::clone(&opened));
+    let ownership = runner.ownership();
+    fails.store(true, Ordering::Relaxed);
+    opened.store(true, Ordering::Relaxed);
+    std::thread::sleep(3 * QUICK);
+    fails.store(false, Ordering::Relaxed);
+    assert_eq!(ownership.check(), Err(Lost::Changed));
 }

@@ -52,12 +52,17 @@ pub struct Survey {
 impl Survey {
     /// Reads the four places. What cannot be read counts as lost; the other places may do.
     pub fn of(disk: &dyn Disk) -> Self {
+        Self::read(disk.size_bytes(), |at, into| disk.read(at, into))
+    }
+
+    /// The same by any way to the bytes.
+    pub(crate) fn read(size_bytes: u64, mut read: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Self {
         let places = PLACES.into_iter().enumerate().map(|(index, block)| {
             let mut bytes = [0; BLOCK_SIZE];
-            let condition = if disk.size_bytes() < block.plus(1).byte_at() {
+            let condition = if size_bytes < block.plus(1).byte_at() {
                 Condition::Damaged(SuperblockError::NoMagic)
             } else {
-                match disk.read(block.byte_at(), &mut bytes) {
+                match read(block.byte_at(), &mut bytes) {
                     Ok(()) => Self::judge(index, &bytes),
                     Err(error) => Condition::Unreadable(error),
                 }
