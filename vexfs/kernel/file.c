@@ -70,6 +70,10 @@ static void vexfs_direct_failed(struct inode *inode, loff_t pos, loff_t end)
 	mark_inode_dirty(inode);
 }
 
+/*
+ * May not wait for anything, unless there is an error: since 6.19 a write within
+ * the file is ended where its last bio is, and that may be an interrupt.
+ */
 static int vexfs_dio_end_io(struct kiocb *iocb, ssize_t size, int error,
 			    unsigned int flags)
 {
@@ -85,7 +89,7 @@ static int vexfs_dio_end_io(struct kiocb *iocb, ssize_t size, int error,
 	if (end > i_size_read(inode))
 		i_size_write(inode, end);
 	vexfs_arrived(inode, end);
-	return vexfs_inode_push(inode);
+	return 0;
 }
 
 static const struct iomap_dio_ops vexfs_dio_write_ops = {
@@ -211,6 +215,14 @@ retry:
 					  &vexfs_dio_write_ops,
 					  shared ? 0 : IOMAP_DIO_FORCE_WAIT,
 					  NULL, 0);
+	/* Times are told with the inode, the size is at once. */
+	if (ret > 0 && !shared) {
+		err = vexfs_inode_push(inode);
+		if (err) {
+			iocb->ki_pos -= ret;
+			ret = err;
+		}
+	}
 	if (shared)
 		inode_unlock_shared(inode);
 	else

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -59,6 +60,62 @@ fn a_frozen_mount_takes_no_writes_and_its_pool_can_be_copied() -> Result<()> {
     ensure!(copy == bytes, "the copy of a frozen pool lacks what was written");
     ensure!(fs.resolve(b"after").is_err(), "the copy has what came later");
     Ok(fs.close()?)
+}
+
+/// Since 6.19 such writes end where their last bio does, in a context that must not wait; others hold what they would
+/// wait for.
+#[lab_guest::test(modules = ["vexfs"], timeout = 180)]
+fn overwrites_past_the_cache_end_while_others_tell_the_server_of_the_file() -> Result<()> {
+    const SIZE: usize = 16 << 20;
+    let server = Server::of_new_pool()?;
+    let mount = server.mount("")?;
+    let path = at("overwritten");
+    fs::write(&path, vec![7; SIZE])?;
+    let file = File::options().write(true).open(&path)?;
+    file.sync_all()?;
+    let enough = AtomicBool::new(false);
+    let (name, size) = (format!("--filename={}", path.display()), format!("--size={SIZE}"));
+    std::thread::scope(|scope| {
+        let tellers: Vec<_> = (0..3_u64)
+            .map(|number| {
+                let (file, enough) = (&file, &enough);
+                scope.spawn(move || -> Result<()> {
+                    let mut at = number;
+                    while !enough.load(Ordering::Relaxed) {
+                        file.set_modified(std::time::UNIX_EPOCH + Duration::from_millis(at))?;
+                        file.sync_all()?;
+                        at += 3;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let mut fio = Command::new("fio");
+        fio.args([&name, &size]).args([
+            "--name=overwrite",
+            "--ioengine=libaio",
+            "--direct=1",
+            "--rw=randwrite",
+            "--bs=4k",
+            "--iodepth=32",
+            "--numjobs=3",
+            "--group_reporting",
+            "--time_based",
+            "--runtime=15",
+        ]);
+        let written = fio.output();
+        enough.store(true, Ordering::Relaxed);
+        for teller in tellers {
+            teller.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        }
+        let written = written?;
+        ensure!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+        println!("{}", String::from_utf8_lossy(&written.stdout));
+        Ok(())
+    })?;
+    drop(file);
+    mount.unmount()?;
+    server.stop_and_check()
 }
 
 #[lab_guest::test(modules = ["vexfs"], timeout = 180)]

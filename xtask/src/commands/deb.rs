@@ -7,6 +7,7 @@
 //! gives the same packages whatever was built in it before.
 
 mod copyright;
+mod vendored;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,6 @@ use clap::Args;
 use lab::host::command::command;
 use lab::host::progress::Step;
 use lab::host::{apt, cache, workspace};
-use lab::runner::discover::cargo;
 
 /// The version of the workspace, and so of everything in it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -74,23 +74,8 @@ fn prepare(stage: &Path, with_crates: bool) -> Result<()> {
     check_versions(stage)?;
     copyright::complete(stage)?;
     if with_crates {
-        vendor(stage)?;
+        vendored::add(stage)?;
     }
-    Ok(())
-}
-
-/// Puts the crates into the copy, and has cargo take them from there.
-fn vendor(stage: &Path) -> Result<()> {
-    let step = Step::start("copying the crates");
-    let settings = cargo()
-        .args(["vendor", "--quiet", "--locked", "--versioned-dirs", "vendor"])
-        .dir(stage)
-        .read()
-        .context("cargo vendor")?;
-    let path = stage.join(".cargo/config.toml");
-    let own = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    fs::write(&path, format!("{own}\n{settings}")).with_context(|| path.display().to_string())?;
-    step.done();
     Ok(())
 }
 

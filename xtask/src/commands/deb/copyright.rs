@@ -47,11 +47,14 @@ const EXCEPTION: &str = "LLVM Exceptions";
 /// Licences whose text every Debian system has.
 const INSTALLED: [(&str, &str); 3] = [("MPL-2.0", "MPL-2.0"), ("MPL-2.0+", "MPL-2.0"), ("CC0-1.0", "CC0-1.0")];
 
+/// What packages can be built for. A source package has the crates for all of it.
+const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+
 /// A crate that programs contain.
 #[derive(Debug, Clone)]
-struct Crate {
-    name: String,
-    version: String,
+pub(super) struct Crate {
+    pub(super) name: String,
+    pub(super) version: String,
     licence: String,
     authors: Vec<String>,
     /// Its files of licences: names and texts.
@@ -96,10 +99,10 @@ fn with_crates(own: &str, crates: &[Crate]) -> Result<String> {
 }
 
 /// What cargo knows of the crates that are linked or help to build what is.
-fn crates(stage: &Path) -> Result<Vec<Crate>> {
+pub(super) fn crates(stage: &Path) -> Result<Vec<Crate>> {
     let text = cargo()
         .args(["metadata", "--format-version", "1", "--locked"])
-        .args(["--filter-platform", &platform()?])
+        .args(PLATFORMS.iter().flat_map(|platform| ["--filter-platform", platform]))
         .dir(stage)
         .read()
         .context("asking cargo for the crates")?;
@@ -155,13 +158,6 @@ fn crates(stage: &Path) -> Result<Vec<Crate>> {
     }
     found.sort_by(|one, other| (&one.name, &one.version).cmp(&(&other.name, &other.version)));
     Ok(found)
-}
-
-/// What packages are built for: this machine.
-fn platform() -> Result<String> {
-    let said = cargo().arg("-vV").read()?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("cargo -vV names no host")
 }
 
 /// The files of licences in a crate's folder, and in those in it: what a crate brings along has its own.
