@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab_guest::sys;
@@ -189,6 +190,39 @@ fn a_full_pool_says_so_and_space_comes_back() -> Result<()> {
     pool.check()
 }
 
+/// As on a machine that was paused, or too busy: the lease of the pool ends, and nobody takes it.
+#[lab_guest::test(disks = ["pool:128"], timeout = 120)]
+fn a_server_that_stood_still_for_longer_than_its_lease_goes_on() -> Result<()> {
+    const LOG: &str = "/run/lease.log";
+    let pool = Pool::new("pool", 16, None)?;
+    let mut server = Server::spawn(
+        Command::new(SERVER)
+            .arg("serve")
+            .args(pool.arguments())
+            .stderr(Stdio::from(File::create(LOG)?)),
+    )?;
+    fill(&server.device, 'x', 0, 4)?;
+    for _ in 0..3 {
+        server.signal("-STOP")?;
+        std::thread::sleep(Duration::from_secs(5));
+        server.signal("-CONT")?;
+        fill(&server.device, 'y', 2, 4)?;
+    }
+    let log = fs::read_to_string(LOG)?;
+    ensure!(
+        log.contains("the heartbeat is late") && log.contains("the pool is still ours"),
+        "the server did not notice that it had stood still: {log}"
+    );
+    server.signal("-TERM")?;
+    ensure!(server.wait(Duration::from_secs(20))?.success());
+    pool.check()?;
+    let fs = pool.open()?;
+    let mut found = vec![0; 6 << 20];
+    fs.read(fs.resolve(NAME.as_bytes())?.ino, 0, &mut found)?;
+    ensure!(found[..2 << 20].iter().all(|&byte| byte == b'x') && found[2 << 20..].iter().all(|&byte| byte == b'y'));
+    Ok(fs.close()?)
+}
+
 #[lab_guest::test(disks = ["pool:128"], timeout = 120)]
 fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
     let pool = Pool::new("pool", 16, None)?;
@@ -234,7 +268,7 @@ fn damage_below_a_volume_is_an_error_and_never_data() -> Result<()> {
     fill(&server.device, 'y', 4, 1)?;
     read(4)?;
     server.signal("-TERM")?;
-    ensure!(server.wait(std::time::Duration::from_secs(20))?.success());
+    ensure!(server.wait(Duration::from_secs(20))?.success());
     Ok(())
 }
 
