@@ -21,6 +21,9 @@ use super::copyright;
 /// Where the crates are in the copy.
 const FOLDER: &str = "vendor";
 
+/// What has cargo take them from there.
+const SETTINGS: &str = "[source.crates-io]\nreplace-with = \"copies\"\n\n[source.copies]\ndirectory = \"vendor\"\n";
+
 /// Parts of a manifest that name files of the crate, or demand some.
 const NAMES_FILES: [&str; 5] = ["lib", "bin", "example", "test", "bench"];
 
@@ -31,14 +34,14 @@ pub(super) fn add(stage: &Path) -> Result<()> {
         .into_iter()
         .map(|one| format!("{}-{}", one.name, one.version))
         .collect();
-    let settings = cargo()
+    cargo()
         .args(["vendor", "--quiet", "--locked", "--versioned-dirs", FOLDER])
         .dir(stage)
         .read()
         .context("cargo vendor")?;
     let path = stage.join(".cargo/config.toml");
     let own = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    fs::write(&path, format!("{own}\n{settings}")).with_context(|| path.display().to_string())?;
+    fs::write(&path, format!("{own}\n{SETTINGS}")).with_context(|| path.display().to_string())?;
     let folder = stage.join(FOLDER);
     let mut kept = 0;
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
