@@ -21,11 +21,14 @@ use super::copyright;
 /// Where the crates are in the copy.
 const FOLDER: &str = "vendor";
 
+/// What cargo compares a crate with.
+const SUMS: &str = ".cargo-checksum.json";
+
 /// What has cargo take them from there.
 const SETTINGS: &str = "[source.crates-io]\nreplace-with = \"copies\"\n\n[source.copies]\ndirectory = \"vendor\"\n";
 
-/// Parts of a manifest that name files of the crate, or demand some.
-const NAMES_FILES: [&str; 5] = ["lib", "bin", "example", "test", "bench"];
+/// Parts of a manifest that name files of the crate.
+const NAMES_FILES: [&str; 4] = ["bin", "example", "test", "bench"];
 
 /// Puts the crates into a copy of the tree, and has cargo take them from there.
 pub(super) fn add(stage: &Path) -> Result<()> {
@@ -47,11 +50,13 @@ pub(super) fn add(stage: &Path) -> Result<()> {
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sums = sums_without_files(&path)?;
         if used.contains(&name) {
             kept += 1;
         } else {
             empty(&path).with_context(|| format!("emptying {}", path.display()))?;
         }
+        fs::write(path.join(SUMS), sums).with_context(|| path.display().to_string())?;
     }
     ensure!(
         kept == used.len(),
@@ -65,14 +70,20 @@ pub(super) fn add(stage: &Path) -> Result<()> {
 /// Leaves of a crate what cargo looks at when it chooses versions.
 fn empty(folder: &Path) -> Result<()> {
     let manifest = fs::read_to_string(folder.join("Cargo.toml"))?;
-    let sums: Value = serde_json::from_str(&fs::read_to_string(folder.join(".cargo-checksum.json"))?)?;
     cache::remove(folder)?;
     fs::create_dir_all(folder.join("src"))?;
     fs::write(folder.join("src/lib.rs"), "")?;
     fs::write(folder.join("Cargo.toml"), without_files(&manifest)?)?;
-    let sums = json!({ "files": {}, "package": sums["package"] });
-    fs::write(folder.join(".cargo-checksum.json"), sums.to_string())?;
     Ok(())
+}
+
+/// What cargo is to compare a crate with: nothing but what `Cargo.lock` says of it. Source packages leave some files out
+/// (`*.orig`, `.gitignore`), and have checksums of their own.
+fn sums_without_files(folder: &Path) -> Result<String> {
+    let path = folder.join(SUMS);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let sums: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(json!({ "files": {}, "package": sums["package"] }).to_string())
 }
 
 /// The manifest of a crate that is nothing but an empty library.
@@ -81,6 +92,8 @@ fn without_files(manifest: &str) -> Result<String> {
     for part in NAMES_FILES {
         manifest.remove(part);
     }
+    let library = toml::Table::from_iter([("path".to_owned(), "src/lib.rs".into())]);
+    manifest.insert("lib".into(), library.into());
     let package = manifest.get_mut("package").and_then(toml::Value::as_table_mut);
     let package = package.context("it has no package")?;
     package.insert("build".into(), false.into());
@@ -100,11 +113,11 @@ mod tests {
             [lib]\nproc-macro = true\n[[bench]]\nname = \"b\"\npath = \"b.rs\"\n[features]\nf = [\"dep:c\"]\n\
             [dependencies.c]\nversion = \"2\"\noptional = true\n";
         let left: toml::Table = without_files(manifest).unwrap().parse().unwrap();
-        let wanted: toml::Table =
-            "[package]\nname = \"a\"\nversion = \"1.0.0\"\nbuild = false\n[features]\nf = [\"dep:c\"]\n\
+        let wanted: toml::Table = "[package]\nname = \"a\"\nversion = \"1.0.0\"\nbuild = false\n\
+            [lib]\npath = \"src/lib.rs\"\n[features]\nf = [\"dep:c\"]\n\
             [dependencies.c]\nversion = \"2\"\noptional = true\n"
-                .parse()
-                .unwrap();
+            .parse()
+            .unwrap();
         assert_eq!(left, wanted);
     }
 }
