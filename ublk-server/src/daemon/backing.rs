@@ -18,7 +18,7 @@ use thiserror::Error;
 use vexfs::client::Bell;
 use vexfs::disk::OpenDiskError;
 use vexfs::fs::{Fs, MountOptions};
-use vexfs::pool::{Access, OpenError, OpenOptions, Pool};
+use vexfs::pool::{Access, HostCache, OpenError, OpenOptions, Pool};
 
 use super::protocol::{Backing, Plain, Spec, TargetSpec};
 use crate::device::{Device, Orphan};
@@ -207,6 +207,8 @@ fn open_pool(path: &Path) -> Result<Fs, BackingError> {
     let options = MountOptions {
         // Its device may wait for this process.
         keep_session: true,
+        // What is asked of the device is in a cache already: its mount's, or its reader's.
+        host_cache: HostCache::PassedBy,
         ..MountOptions::default()
     };
     Fs::open(path, &options).map_err(|source| BackingError::Pool {

@@ -15,6 +15,7 @@
 //! | [`MemDisk`] | memory; never fails, loses nothing |
 //! | [`SimDisk`] | the contract above and no more: crashes, tears, fails, all from a seed |
 
+mod aligned;
 mod file;
 mod image;
 mod mem;
@@ -28,7 +29,9 @@ use std::ops::Range;
 
 use crate::error::{IoFailure, Result};
 
-pub use file::{Access, AlignedBlock, DirectBlock, FileDisk, Holder, Kind, OpenDiskError};
+pub use aligned::AlignedBlock;
+pub(crate) use aligned::AlignedBytes;
+pub use file::{Access, DirectBlock, FileDisk, Holder, Kind, OpenDiskError};
 pub use mem::MemDisk;
 pub use rng::SplitMix64;
 pub use sim::{Operation, SimDisk};

@@ -29,7 +29,7 @@ use crate::error::{Damage, Result};
 use crate::journal::{self, Journal, Log};
 use crate::meta::base::{Base, Settings};
 use crate::metrics::{Metrics, Recovery};
-use crate::pool::{Access, OpenError, OpenOptions, Pool, Superblock, Tail};
+use crate::pool::{Access, HostCache, OpenError, OpenOptions, Pool, Superblock, Tail};
 use crate::space::Space;
 use crate::space::shared::{References, SharedGroups};
 use crate::units::{BLOCK_SIZE, Block, Ino, Run, Seq};
@@ -55,6 +55,8 @@ pub struct MountOptions {
     pub page_cache_bytes: usize,
     /// A client that was served before, in the same boot, is served on. Without, its session ends.
     pub keep_session: bool,
+    /// For what is moved by plans ([`Fs::descriptor`]).
+    pub host_cache: HostCache,
 }
 
 impl Default for MountOptions {
@@ -65,6 +67,7 @@ impl Default for MountOptions {
             caches: CacheLimits::default(),
             page_cache_bytes: 64 << 20,
             keep_session: false,
+            host_cache: HostCache::Used,
         }
     }
 }
@@ -77,7 +80,11 @@ impl Fs {
         } else {
             Access::ReadWrite
         };
-        let pool = Pool::open_path(path, &OpenOptions::new(access))?;
+        let how = OpenOptions {
+            host_cache: options.host_cache,
+            ..OpenOptions::new(access)
+        };
+        let pool = Pool::open_path(path, &how)?;
         Self::mount(pool, options)
     }
 

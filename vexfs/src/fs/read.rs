@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::checksum::Crc;
 use crate::data::row::Unit;
-use crate::disk::Disk;
+use crate::disk::{AlignedBytes, Disk};
 use crate::error::{Damage, Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, Block, FileBlock, Ino, blocks_for};
 
@@ -95,7 +95,7 @@ struct Pieces {
     extents: Vec<Extent>,
     fetches: Vec<Fetch>,
     /// Blocks that are needed in part, or hold something compressed.
-    aside: Vec<u8>,
+    aside: AlignedBytes,
 }
 
 /// Blocks that lie side by side in the pool.
@@ -176,12 +176,12 @@ impl Pieces {
             at,
             extents,
             fetches,
-            aside: vec![0; aside],
+            aside: AlignedBytes::zeroed(aside),
         }
     }
 
     fn transfers<'a>(&'a mut self, buffer: &'a mut [u8]) -> impl Iterator<Item = (u64, &'a mut [u8])> {
-        let mut aside = self.aside.as_mut_slice();
+        let mut aside = self.aside.bytes_mut();
         let (mut buffer, mut passed) = (buffer, 0);
         self.fetches.iter().map(move |fetch| {
             let from = match fetch.into {
@@ -204,7 +204,7 @@ impl Pieces {
 
     /// Verifies what was read, and makes it the bytes of the file.
     fn fill(&self, buffer: &mut [u8]) -> Result<()> {
-        let mut aside = self.aside.as_slice();
+        let mut aside = self.aside.bytes();
         let mut from_aside = |bytes: usize| {
             let (now, later) = aside.split_at(bytes.min(aside.len()));
             aside = later;

@@ -20,6 +20,7 @@ use crate::checksum::Crc;
 use crate::data::compress::Algorithm;
 use crate::data::row::{INLINE_BYTES, Ptr, Row};
 use crate::data::{CHUNK_BLOCKS, CHUNK_LEN, chunk_of};
+use crate::disk::AlignedBytes;
 use crate::error::{Errno, Error, Result};
 use crate::units::{BLOCK_SIZE, Block, FileBlock, Ino, Run, blocks_for};
 
@@ -431,12 +432,12 @@ impl Fs {
             let (here, later) = rest.split_at(room.min(rest.len()));
             let count = here.len() / BLOCK_SIZE;
             let packed = if count >= 2 { algorithm.pack(here) } else { None };
-            if let Some(mut packed) = packed {
+            if let Some(packed) = packed {
                 let bytes = packed.len();
                 let checksum = Crc::of(&packed);
-                packed.resize(bytes.div_ceil(BLOCK_SIZE) * BLOCK_SIZE, 0);
+                let packed = AlignedBytes::padded(&packed);
                 let from = From::Packed(plan.packed.len());
-                let runs = self.place_blocks(plan, from, packed.len(), patience)?;
+                let runs = self.place_blocks(plan, from, packed.bytes().len(), patience)?;
                 plan.packed.push(packed);
                 self.shared.metrics.data.compressions.increment();
                 let ino = plan.ino;
@@ -546,7 +547,7 @@ pub struct WritePlan {
     operations: Vec<Op<'static>>,
     transfers: Vec<Transfer>,
     /// Compressed content.
-    packed: Vec<Vec<u8>>,
+    packed: Vec<AlignedBytes>,
 }
 
 /// Bytes for blocks that lie side by side in the pool.
@@ -578,7 +579,7 @@ impl WritePlan {
         self.transfers.iter().map(move |transfer| {
             let from = match transfer.from {
                 From::Content(first) => content.get(first..),
-                From::Packed(index) => self.packed.get(index).map(Vec::as_slice),
+                From::Packed(index) => self.packed.get(index).map(AlignedBytes::bytes),
             };
             let bytes = from.and_then(|from| from.get(transfer.range.clone()));
             (transfer.at, bytes.unwrap_or_default())

@@ -72,6 +72,16 @@ pub enum Heartbeat {
     Off,
 }
 
+/// Whether bytes of files, moved through [`Pool::descriptor`], are kept in the page cache of the machine that holds the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum HostCache {
+    /// They are.
+    #[default]
+    Used,
+    /// They are not, where the pool's file or device can do without.
+    PassedBy,
+}
+
 /// How to open a pool.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -83,6 +93,8 @@ pub struct OpenOptions {
     pub policy: Policy,
     /// The machine.
     pub host: Host,
+    /// What becomes of bytes moved through [`Pool::descriptor`].
+    pub host_cache: HostCache,
 }
 
 impl OpenOptions {
@@ -93,6 +105,7 @@ impl OpenOptions {
             heartbeat: Heartbeat::default(),
             policy: Policy::default(),
             host: Host::this(),
+            host_cache: HostCache::Used,
         }
     }
 }
@@ -160,7 +173,8 @@ pub struct Pool {
     failed: bool,
 }
 
-/// A descriptor of a pool's file or device, for whoever moves bytes by other means than [`Disk`]. The pool must outlive it.
+/// A descriptor of a pool's file or device, for whoever moves bytes by other means than [`Disk`]: whole blocks, at aligned
+/// addresses, as it may pass by the page cache ([`OpenOptions::host_cache`]). The pool must outlive it.
 #[derive(Debug)]
 pub struct Descriptor {
     file: File,
@@ -190,7 +204,15 @@ impl Pool {
             let path = path.to_owned();
             return Err(OpenError::InUse { path, how });
         }
-        let file = Arc::new(FileDisk::open(path, options.access)?);
+        let mut file = FileDisk::open(path, options.access)?;
+        if options.host_cache == HostCache::PassedBy {
+            let passes = file.pass_by_cache().map_err(|source| OpenDiskError::System {
+                path: path.to_owned(),
+                source,
+            })?;
+            tracing::debug!(passes, "page cache of {}", path.display());
+        }
+        let file = Arc::new(file);
         let beats = match options.heartbeat {
             Heartbeat::Auto => file.kind() == Kind::Device,
             Heartbeat::On => true,

@@ -35,6 +35,7 @@ fn options(access: Access) -> OpenOptions {
             dead_owner: DeadOwner::TakeOver,
         },
         host: machine(1),
+        host_cache: HostCache::Used,
     }
 }
 

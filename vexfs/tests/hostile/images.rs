@@ -12,7 +12,7 @@ use vexfs::fs::vectors::space::{Element, Field, FieldKind, Metric, Shape};
 use vexfs::fs::{Fs, MountOptions, NewFile, Preallocation, SetAttributes};
 use vexfs::pool::format::{FormatOptions, Seeds, format_disk};
 use vexfs::pool::heartbeat::Owner;
-use vexfs::pool::{Access, Host, OpenError, OpenOptions, Pool};
+use vexfs::pool::{Access, Host, HostCache, OpenError, OpenOptions, Pool};
 use vexfs::units::Ino;
 
 /// The time of everything.
@@ -96,6 +96,7 @@ pub(crate) fn mount(disk: &Arc<dyn Disk>, access: Access) -> Result<Fs, OpenErro
             caches: CacheLimits { names: 512, rows: 256 },
             page_cache_bytes: 512 << 10,
             keep_session: false,
+            host_cache: HostCache::Used,
         },
     )
 }

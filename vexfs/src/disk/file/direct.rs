@@ -12,12 +12,8 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 
 use super::FileDisk;
+use crate::disk::AlignedBlock;
 use crate::units::BLOCK_SIZE;
-
-/// A block at an address that `O_DIRECT` accepts.
-#[derive(Clone, Debug)]
-#[repr(C, align(4096))]
-pub struct AlignedBlock(pub [u8; BLOCK_SIZE]);
 
 /// See the module's text. Where the file system refuses `O_DIRECT`, the page cache is written back and dropped instead,
 /// which serves the same end on one machine.

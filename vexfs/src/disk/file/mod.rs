@@ -33,11 +33,11 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, Flock, OFlag, fallocate, fcntl};
 use nix::libc;
 
-use super::{Disk, check_bounds};
+use super::{AlignedBlock, Disk, check_bounds};
 use crate::error::{IoFailure, Result};
 use crate::units::BLOCK_SIZE;
 
-pub use direct::{AlignedBlock, DirectBlock};
+pub use direct::DirectBlock;
 pub use lock::Holder;
 
 /// What an open disk may be used for.
@@ -87,6 +87,8 @@ pub enum OpenDiskError {
 pub struct FileDisk {
     /// Locked for as long as the disk lives.
     file: Flock<File>,
+    /// Through the page cache, where `file` passes by it; see [`Self::pass_by_cache`].
+    cached: Option<File>,
     path: PathBuf,
     kind: Kind,
     access: Access,
@@ -164,6 +166,7 @@ impl FileDisk {
         fcntl(&*file, FcntlArg::F_SETFL(flags)).map_err(|errno| fail(errno.into()))?;
         let disk = Self {
             file,
+            cached: None,
             path: path.to_owned(),
             kind,
             access,
@@ -254,6 +257,35 @@ impl FileDisk {
         self.file.try_clone()
     }
 
+    /// From now on what is moved through a [`Self::share`] passes by the page cache, in aligned blocks; reads and writes
+    /// here still go through it. The system keeps both ways consistent, at the price of looking for pages of each block.
+    /// False, and nothing changes, where the file system cannot.
+    pub fn pass_by_cache(&mut self) -> io::Result<bool> {
+        let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+        // The lock has to stay with the descriptor that is shared, so this is the one that gets the flag.
+        let cached = self.reopen(0)?;
+        match self.set_direct(true) {
+            Err(error) if refused(&error) => return Ok(false),
+            set => set?,
+        }
+        // Some file systems accept the flag and refuse the transfer.
+        let mut block = AlignedBlock([0; BLOCK_SIZE]);
+        match self.file.read_at(&mut block.0, 0) {
+            Err(error) if refused(&error) => {
+                self.set_direct(false)?;
+                return Ok(false);
+            }
+            read => read?,
+        };
+        self.cached = Some(cached);
+        Ok(true)
+    }
+
+    /// For reads and writes of any bytes.
+    fn cached(&self) -> &File {
+        self.cached.as_ref().unwrap_or(&self.file)
+    }
+
     /// Whether reads and writes pass by the page cache, here and through every [`Self::share`]. The blocks they move must
     /// then be aligned. `InvalidInput` where the file system cannot.
     pub fn set_direct(&self, direct: bool) -> io::Result<()> {
@@ -308,13 +340,13 @@ impl Disk for FileDisk {
     fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
         check_bounds("read", at, into.len() as u64, self.size_bytes())?;
         let length = into.len();
-        let result = self.file.read_exact_at(into, at);
+        let result = self.cached().read_exact_at(into, at);
         result.map_err(|source| IoFailure::new(format_args!("read of {length} bytes at byte {at}"), source))
     }
 
     fn write(&self, at: u64, from: &[u8]) -> Result<()> {
         check_bounds("write", at, from.len() as u64, self.size_bytes())?;
-        let result = self.file.write_all_at(from, at);
+        let result = self.cached().write_all_at(from, at);
         result.map_err(|source| IoFailure::new(format_args!("write of {} bytes at byte {at}", from.len()), source))
     }
 
@@ -322,7 +354,8 @@ impl Disk for FileDisk {
         let result = if self.sync_failed.load(Ordering::Acquire) {
             Err(io::Error::other("an earlier sync failed"))
         } else {
-            self.file.sync_data()
+            // Failures of writing back are told to the descriptor that wrote.
+            self.cached().sync_data()
         };
         result.map_err(|source| {
             self.sync_failed.store(true, Ordering::Release);

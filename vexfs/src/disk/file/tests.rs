@@ -185,6 +185,34 @@ fn who_shares_a_disk_may_wait_and_passes_by_the_page_cache_with_it() {
 }
 
 #[test]
+fn who_shares_a_disk_passes_by_its_page_cache_and_both_see_what_the_other_wrote() {
+    let path = Scratch::new();
+    drop(FileDisk::create(path.path(), SIZE).unwrap());
+    let mut disk = FileDisk::open(path.path(), Access::ReadWrite).unwrap();
+    let passes = disk.pass_by_cache().unwrap();
+    let shared = disk.share().unwrap();
+    let flags = OFlag::from_bits_retain(fcntl(&shared, FcntlArg::F_GETFL).unwrap());
+    assert_eq!(flags.contains(OFlag::O_DIRECT), passes);
+    let mut block = AlignedBlock([1; BLOCK_SIZE]);
+    for round in 1..20 {
+        disk.write(4097, &[round; 5]).unwrap();
+        shared.read_exact_at(&mut block.0, 4096).unwrap();
+        assert_eq!(block.0[1..6], [round; 5]);
+        block.0.fill(100 + round);
+        shared.write_all_at(&block.0, 4096).unwrap();
+        let mut read = [0; 3];
+        disk.read(5001, &mut read).unwrap();
+        assert_eq!(read, [100 + round; 3]);
+    }
+    drop(disk);
+    // The lock is that of what is shared.
+    let again = FileDisk::open(path.path(), Access::ReadWrite);
+    assert!(matches!(again, Err(OpenDiskError::InUse { .. })));
+    drop(shared);
+    FileDisk::open(path.path(), Access::ReadWrite).unwrap();
+}
+
+#[test]
 fn the_direct_block_sees_writes_made_elsewhere() {
     let path = Scratch::new();
     let disk = FileDisk::create(path.path(), SIZE).unwrap();
