@@ -82,6 +82,7 @@ struct vexfs_mount *vexfs_mount_new(struct super_block *sb,
 	INIT_LIST_HEAD(&m->pending);
 	mutex_init(&m->grant_lock);
 	spin_lock_init(&m->grant_spin);
+	spin_lock_init(&m->room.lock);
 	init_completion(&m->kobj_gone);
 	vexfs_health_init(m);
 	vexfs_release_init(m);

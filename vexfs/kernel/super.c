@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Superblocks: options, mounting, remounting, statfs, sync.
+ * Superblocks: options, mounting, remounting, sync.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -10,10 +10,8 @@
 #include <linux/fs_parser.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/statfs.h>
 
 #include "call.h"
-#include "credits.h"
 #include "sealed.h"
 
 enum {
@@ -57,44 +55,6 @@ static int vexfs_show_options(struct seq_file *seq, struct dentry *root)
 	seq_printf(seq, ",timeout=%u,retries=%u", m->options.timeout_ms,
 		   m->options.retries);
 	return 0;
-}
-
-static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
-{
-	struct vexfs_mount *m = vexfs_mount(dentry->d_sb);
-	const struct vexfs_statfs *reply;
-	struct vexfs_call *call;
-	u64 spare;
-	int err;
-
-	call = vexfs_call_new(m, VEXFS_STATFS, 0, sizeof(*reply));
-	if (IS_ERR(call))
-		return PTR_ERR(call);
-	call->killable = true;
-	err = vexfs_call(call);
-	if (!err) {
-		reply = vexfs_take(&call->answer, sizeof(*reply));
-		if (reply) {
-			st->f_type = VEXFS_SB_MAGIC;
-			st->f_bsize = VEXFS_ABI_BLOCK;
-			st->f_frsize = VEXFS_ABI_BLOCK;
-			st->f_blocks = le64(reply->blocks);
-			st->f_bfree = le64(reply->free);
-			st->f_bavail = le64(reply->available);
-			/* What is kept for us can be written by anybody here. */
-			spare = vexfs_credits_free(m);
-			st->f_bfree = min(st->f_bfree + spare, st->f_blocks);
-			st->f_bavail = min(st->f_bavail + spare, st->f_blocks);
-			st->f_files = le64(reply->files);
-			st->f_ffree = le64(reply->files_free);
-			st->f_namelen = VEXFS_NAME_BYTES;
-			st->f_fsid = uuid_to_fsid(dentry->d_sb->s_uuid.b);
-		} else {
-			err = -EIO;
-		}
-	}
-	vexfs_call_put(call);
-	return err;
 }
 
 static int vexfs_sync_fs(struct super_block *sb, int wait)
@@ -160,6 +120,7 @@ static void vexfs_super_setup(struct super_block *sb,
 static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
 	struct vexfs_super *super;
+	struct vexfs_statfs room;
 	struct vexfs_attr attr;
 	struct vexfs_mount *m;
 	struct inode *root;
@@ -181,6 +142,8 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 		goto stop;
 	vexfs_super_setup(sb, super);
 	err = vexfs_session_begin(m, sb_rdonly(sb), &attr);
+	if (!err)
+		err = vexfs_room_ask(m, &room);
 	if (err)
 		goto stop;
 	if (m->server_read_only && !sb_rdonly(sb)) {

@@ -138,6 +138,16 @@ struct vexfs_credits {
 	struct delayed_work rest;
 };
 
+/* How full the pool was; see statfs.c. */
+struct vexfs_room {
+	spinlock_t lock;		/* what follows */
+	bool known;
+	u64 posted;			/* position of the log at that time */
+	u64 calls;			/* as counters.calls */
+	unsigned long since;		/* jiffies */
+	struct vexfs_statfs figures;
+};
+
 /*
  * A mounted device. Lives as long as its superblock or an exchange with its
  * device, whichever ends last: a reply may come after the unmount.
@@ -213,6 +223,7 @@ struct vexfs_mount {
 	unsigned int reads;
 	unsigned long write_progress;	/* jiffies of the last end of any */
 
+	struct vexfs_room room;
 	struct vexfs_counters counters;
 	struct kobject kobj;
 	struct completion kobj_gone;
@@ -410,6 +421,10 @@ void vexfs_release_init(struct vexfs_mount *m);
 void vexfs_release_later(struct vexfs_mount *m, u64 ino, u32 generation,
 			 bool named);
 void vexfs_release_drop(struct vexfs_mount *m);
+
+/* statfs.c */
+int vexfs_room_ask(struct vexfs_mount *m, struct vexfs_statfs *into);
+int vexfs_statfs(struct dentry *dentry, struct kstatfs *st);
 
 /* namei.c */
 extern const struct dentry_operations vexfs_dentry_operations;

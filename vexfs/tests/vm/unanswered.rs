@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use lab::suites::aligned::aligned;
 use lab_guest::{kmod, measure, sys};
 use nix::errno::Errno;
+use nix::sys::statvfs::statvfs;
 
 use crate::served::{Mount, Server, at, drop_caches};
 
@@ -67,6 +68,7 @@ fn a_stopped_server_leaves_what_is_cached_and_fails_what_is_not_in_time() -> Res
     let health = mount.attribute("health")?;
     let known = fs::read_to_string(at("known"));
     let found = fs::metadata(at("known"));
+    let room = statvfs(&at("known"));
     let start = Instant::now();
     let unknown = fs::metadata(at("unknown"));
     let at_once = start.elapsed();
@@ -82,6 +84,7 @@ fn a_stopped_server_leaves_what_is_cached_and_fails_what_is_not_in_time() -> Res
     ensure!(health == "DEGRADED", "{health}");
     ensure!(known.context("reading what is cached")? == "cached bytes");
     ensure!(found.context("stat of what is cached")?.len() == 12);
+    ensure!(room.context("statfs without a server")?.blocks_free() > 0);
     ensure!(unknown.is_err() && at_once < Duration::from_secs(1), "{at_once:?}");
     ensure!(written.is_err(), "a write was taken that nobody can keep");
 
