@@ -156,7 +156,8 @@ impl Options {
 /// What the driver is told about the target. Both arguments have been checked.
 pub(crate) fn driver_params(limits: &Limits, io_bytes: u32) -> sys::ublk_params {
     // The unit in which space is best used is a page at least: that is what a smaller write costs the page cache.
-    const PREFERRED_SHIFT: u8 = 12;
+    const PAGE_SHIFT: u8 = 12;
+    let preferred_shift = u8::try_from(limits.preferred.get().max(1).ilog2()).unwrap_or(PAGE_SHIFT);
     let granularity = limits
         .discard
         .map_or(0, |bytes| u32::try_from(bytes.get()).unwrap_or(u32::MAX));
@@ -172,9 +173,9 @@ pub(crate) fn driver_params(limits: &Limits, io_bytes: u32) -> sys::ublk_params 
                 WriteCache::FlushAndFua => sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA,
             },
             logical_bs_shift: limits.block_size.shift(),
-            physical_bs_shift: PREFERRED_SHIFT,
-            io_opt_shift: PREFERRED_SHIFT,
-            io_min_shift: PREFERRED_SHIFT,
+            physical_bs_shift: PAGE_SHIFT,
+            io_opt_shift: preferred_shift.max(PAGE_SHIFT),
+            io_min_shift: PAGE_SHIFT,
             max_sectors: io_bytes >> 9,
             dev_sectors: limits.size.sectors(),
             ..Default::default()
@@ -194,6 +195,7 @@ pub(crate) fn driver_params(limits: &Limits, io_bytes: u32) -> sys::ublk_params 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::NO_PREFERENCE;
     use crate::units::BlockSize;
 
     const LIMITS: Limits = Limits {
@@ -202,6 +204,7 @@ mod tests {
         write_cache: WriteCache::WriteThrough,
         discard: Some(Bytes::new(4096)),
         write_zeroes: true,
+        preferred: NO_PREFERENCE,
     };
 
     fn options() -> Options {
@@ -332,11 +335,13 @@ mod tests {
             &Limits {
                 discard: None,
                 write_zeroes: false,
+                preferred: Bytes::new(512 << 10),
                 ..LIMITS
             },
             4096,
         );
         assert_eq!(plain.types, sys::UBLK_PARAM_TYPE_BASIC);
+        assert_eq!((plain.basic.io_min_shift, plain.basic.io_opt_shift), (12, 19));
         let zeroing = driver_params(
             &Limits {
                 discard: None,

@@ -32,7 +32,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::{Io, IoError, Limits, Payload, Request, Target, WriteCache, range_within, within};
+use super::{Io, IoError, Limits, NO_PREFERENCE, Payload, Request, Target, WriteCache, range_within, within};
 use crate::map::{AnonymousMap, page_size};
 use crate::payload::Channel;
 use crate::transfer::Transfer;
@@ -104,6 +104,7 @@ impl Mem {
                 write_cache,
                 discard: Some(granularity),
                 write_zeroes: true,
+                preferred: NO_PREFERENCE,
             },
         })
     }

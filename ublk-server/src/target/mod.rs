@@ -111,7 +111,12 @@ pub struct Limits {
     pub discard: Option<Bytes>,
     /// Whether stretches can be zeroed without sending zeros.
     pub write_zeroes: bool,
+    /// In what sizes long stretches are best moved: a power of two, of a page at least. The kernel reads ahead twice as much.
+    pub preferred: Bytes,
 }
+
+/// [`Limits::preferred`] where it does not matter.
+pub const NO_PREFERENCE: Bytes = Bytes::new(4096);
 
 /// How a target makes writes durable, and so which requests the block layer sends for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 //! since buffers start as zeros. In the other ways they read what their own pages held, or, through the page cache, whatever
 //! the kernel's pages held, as with the kernel's `null_blk`: only for measuring.
 
-use super::{Io, IoError, Limits, Request, Target, WriteCache, range_within, within};
+use super::{Io, IoError, Limits, NO_PREFERENCE, Request, Target, WriteCache, range_within, within};
 use crate::transfer::Transfer;
 use crate::units::{BlockSize, Bytes};
 
@@ -28,6 +28,7 @@ impl Null {
                 write_cache,
                 discard,
                 write_zeroes: true,
+                preferred: NO_PREFERENCE,
             },
         }
     }

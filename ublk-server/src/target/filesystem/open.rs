@@ -20,6 +20,9 @@ use crate::units::{BlockSize, Bytes};
 /// Every piece of the log may wait for the one before it, and something must get on then.
 const HELPERS: usize = addresses::LOG_PIECES as usize + 4;
 
+/// What a file that is read from front to back is read in; so the next piece is on its way while one is copied.
+const STREAM: Bytes = Bytes::new(512 << 10);
+
 /// Why a pool cannot be served.
 #[derive(Debug, Error)]
 pub enum FilesystemError {
@@ -60,6 +63,7 @@ impl Filesystem {
                 write_cache: WriteCache::Flush,
                 discard: None,
                 write_zeroes: false,
+                preferred: STREAM,
             },
             identity: Identity::of("filesystem", &[uuid.as_bytes().as_slice()]),
         })

@@ -26,7 +26,7 @@ use vexfs::disk::{Access, Disk, FileDisk, Kind, OpenDiskError};
 use super::{Loop, Zeros};
 use crate::identity::Identity;
 use crate::map::AnonymousMap;
-use crate::target::{Limits, WriteCache};
+use crate::target::{Limits, NO_PREFERENCE, WriteCache};
 use crate::units::{BlockSize, Bytes};
 
 /// The unit of discards where the system names none that makes sense.
@@ -126,6 +126,7 @@ impl Loop {
             write_cache: WriteCache::FlushAndFua,
             discard: abilities.discard.map(|unit| unit.max(block_size.bytes())),
             write_zeroes: abilities.write_zeroes,
+            preferred: NO_PREFERENCE,
         };
         let (place, number) = disk.identity().map_err(fail("look at"))?;
         Ok(Self {

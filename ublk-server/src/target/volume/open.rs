@@ -19,7 +19,7 @@ use super::Volume;
 use super::unseen::can_stay_unseen;
 use crate::identity::Identity;
 use crate::target::blocks::Blocks;
-use crate::target::{Limits, WriteCache};
+use crate::target::{Limits, NO_PREFERENCE, WriteCache};
 use crate::units::{BlockSize, Bytes};
 
 /// Enough that a flush need not wait for a large discard.
@@ -119,6 +119,7 @@ impl Volume {
                 write_cache: WriteCache::Flush,
                 discard: Some(block),
                 write_zeroes: true,
+                preferred: NO_PREFERENCE,
             },
         })
     }
