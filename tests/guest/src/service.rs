@@ -7,7 +7,7 @@
 //! takes is in nobody's time.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::statvfs::statvfs;
 use nix::unistd::syncfs;
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +50,8 @@ pub struct Outage {
     pub dirty: usize,
 }
 
-/// Serves and mounts what is there, and kills the server again and again. Seconds from each kill until a call was answered
-/// that only a server can answer.
+/// Serves and mounts what is there, and kills the server again and again. Seconds from each kill until a byte was durable
+/// again.
 ///
 /// Another server is started as soon as the last one has ended, as a service manager would.
 pub fn outages(outage: Outage, kind: &str, server: &[String]) -> Result<Vec<f64>> {
@@ -136,8 +135,13 @@ fn wait_for_device(serving: &mut Child) -> Result<()> {
     })
 }
 
+/// A byte is durable: what is known of a filesystem, its mount may say without a server.
 fn wait_for_answer(serving: &mut Child, begin: Instant) -> Result<()> {
-    wait(serving, begin, || statvfs(MOUNT).map(drop).map_err(io::Error::from))
+    wait(serving, begin, || {
+        let mut file = File::create(Path::new(MOUNT).join("answered"))?;
+        file.write_all(&[1])?;
+        file.sync_all()
+    })
 }
 
 /// Tries until something succeeds, while there is a server.
