@@ -29,6 +29,8 @@
 //! mount left beyond the place where recovery stopped has a lower epoch or does not chain.
 
 mod recover;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;

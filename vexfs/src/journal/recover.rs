@@ -6,6 +6,9 @@
 //! is taken as it is. What is newer was never promised to survive power loss, and the data blocks it names may not have
 //! arrived: the caller looks at those, and the first transaction it does not accept ends the log.
 //!
+//! Damage in the middle of a log looks like its end. What tells the two apart is what lies behind: a batch of the same mount
+//! that says that transactions were durable which are not in the chain ([`Scan::newest_behind`]).
+//!
 //! After a mere end of the process everything that was appended is in the page cache: the same rule then accepts all of
 //! it, because all the data is there too.
 
@@ -17,6 +20,11 @@ use crate::units::{Run, Seq};
 
 use super::{HEADER_BYTES, MAGIC, MAX_PAYLOAD, Place};
 use crate::pool::Tail;
+
+/// Damage this long is told from the end of a log: two batches of the greatest length.
+const GAP_BYTES: u64 = 2 * (HEADER_BYTES + MAX_PAYLOAD) as u64;
+/// What is looked through at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What the caller thinks of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,14 +152,14 @@ fn next_transaction<'a>(payload: &mut Reader<'a>) -> std::result::Result<&'a [u8
     payload.bytes(length as usize, "transaction")
 }
 
-/// A first pass: the newest `durable_seq` of the chain decides about transactions before it.
+/// A first pass: the newest `durable_seq` of the chain, and of what lies behind it, decides about transactions before it.
 fn newest_durable(disk: &dyn Disk, log: &Log) -> Result<Seq> {
     let mut scan = Scan::new(disk, log);
     let mut newest = log.tail.seq;
     while let Some(batch) = scan.next()? {
         newest = newest.max(batch.durable);
     }
-    Ok(newest)
+    Ok(newest.max(scan.newest_behind()))
 }
 
 struct Batch {
@@ -160,6 +168,60 @@ struct Batch {
     durable: Seq,
     count: u32,
     payload: Vec<u8>,
+}
+
+/// What a batch says of itself beside its transactions.
+struct Header {
+    crc: Crc,
+    chain: Crc,
+    length: usize,
+    epoch: u64,
+}
+
+struct Whole {
+    header: Header,
+    batch: Batch,
+    /// Where the log goes on behind it.
+    end: Tail,
+}
+
+impl Header {
+    fn parse(bytes: &[u8; HEADER_BYTES], position: u64) -> std::result::Result<(Self, Batch), DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let expect = |what, is: u64, wanted: u64| {
+            if is == wanted {
+                Ok(())
+            } else {
+                Err(DecodeError::invalid(what, is))
+            }
+        };
+        expect("magic", u64::from(reader.u32("magic")?), u64::from(MAGIC))?;
+        let crc = Crc(reader.u32("crc")?);
+        let chain = Crc(reader.u32("chain")?);
+        let length = reader.u32("payload bytes")? as usize;
+        expect("position", reader.u64("position")?, position)?;
+        let epoch = reader.u64("epoch")?;
+        let first = reader.u64("first sequence")?;
+        let durable = Seq(reader.u64("durable sequence")?);
+        let count = reader.u32("transactions")?;
+        if count == 0 || durable.0 >= first {
+            return Err(DecodeError::invalid("transactions", count));
+        }
+        let header = Self {
+            crc,
+            chain,
+            length,
+            epoch,
+        };
+        let batch = Batch {
+            position,
+            first: Seq(first),
+            durable,
+            count,
+            payload: Vec::new(),
+        };
+        Ok((header, batch))
+    }
 }
 
 struct Scan<'a> {
@@ -181,78 +243,93 @@ impl<'a> Scan<'a> {
 
     /// The next batch that chains, or the end of the log. Whatever does not fit is the end: only I/O is an error.
     fn next(&mut self) -> Result<Option<Batch>> {
-        let left = (self.log.tail.position.saturating_add(self.log.region.bytes())).saturating_sub(self.end.position);
-        if left < HEADER_BYTES as u64 {
-            return Ok(None);
-        }
-        let mut header = [0; HEADER_BYTES];
-        if !self.read(self.end.position, &mut header)? {
-            return Ok(None);
-        }
-        let Ok((crc, length, batch)) = self.parse(&header) else {
+        let Some(Whole { header, batch, end }) = self.whole_batch(self.end.position)? else {
             return Ok(None);
         };
-        if length > MAX_PAYLOAD || (HEADER_BYTES + length) as u64 > left {
-            return Ok(None);
-        }
-        let mut payload = vec![0; length];
-        if !self.read(self.end.position + HEADER_BYTES as u64, &mut payload)? {
-            return Ok(None);
-        }
-        if Crc::of_all([header.get(8..).unwrap_or_default(), &payload]) != crc {
-            return Ok(None);
-        }
-        let (batch, epoch) = batch;
-        let Some(last) = batch.first.0.checked_add(u64::from(batch.count) - 1) else {
-            return Ok(None);
-        };
-        self.oldest_epoch = epoch;
-        self.end = Tail {
-            position: self.end.position + (HEADER_BYTES + length) as u64,
-            seq: Seq(last),
-            chain: crc,
-        };
-        Ok(Some(Batch { payload, ..batch }))
-    }
-
-    fn parse(&self, header: &[u8]) -> std::result::Result<(Crc, usize, (Batch, u64)), DecodeError> {
-        let mut reader = Reader::new(header);
-        let expect = |what, is: u64, wanted: u64| {
-            if is == wanted {
-                Ok(())
-            } else {
-                Err(DecodeError::invalid(what, is))
-            }
-        };
-        expect("magic", u64::from(reader.u32("magic")?), u64::from(MAGIC))?;
-        let crc = Crc(reader.u32("crc")?);
-        expect("chain", u64::from(reader.u32("chain")?), u64::from(self.end.chain.0))?;
-        let length = reader.u32("payload bytes")? as usize;
-        expect("position", reader.u64("position")?, self.end.position)?;
-        let epoch = reader.u64("epoch")?;
         let oldest = if self.end.position < self.log.resumed_at {
             self.oldest_epoch
         } else {
             self.log.epoch
         };
-        if !(oldest..=self.log.epoch).contains(&epoch) {
-            return Err(DecodeError::invalid("epoch", epoch));
+        let chains = header.chain == self.end.chain
+            && batch.first == self.end.seq.next()
+            && (oldest..=self.log.epoch).contains(&header.epoch);
+        if !chains {
+            return Ok(None);
         }
-        let first = reader.u64("first sequence")?;
-        expect("first sequence", first, self.end.seq.next().0)?;
-        let durable = Seq(reader.u64("durable sequence")?);
-        let count = reader.u32("transactions")?;
-        if count == 0 || durable.0 >= first {
-            return Err(DecodeError::invalid("transactions", count));
+        self.oldest_epoch = header.epoch;
+        self.end = end;
+        Ok(Some(batch))
+    }
+
+    /// The newest `durable_seq` that the last mount wrote down behind the end of the chain. Without damage there are at
+    /// most batches that were not durable when the power went, and what those vouch for is in the chain. Looks on for as
+    /// long as it finds something within [`GAP_BYTES`]. What cannot be read there is not missed: a log may end before it.
+    fn newest_behind(&self) -> Seq {
+        let mut newest = Seq(0);
+        let mut position = self.end.position.max(self.log.resumed_at);
+        let mut until = position + GAP_BYTES;
+        let limit = self.log.tail.position.saturating_add(self.log.region.bytes());
+        let mut piece = vec![0; PIECE_BYTES];
+        while position + (HEADER_BYTES as u64) <= limit.min(until) {
+            let count = usize::try_from(limit - position)
+                .unwrap_or(PIECE_BYTES)
+                .min(PIECE_BYTES);
+            let piece = &mut piece[..count];
+            let mut advance = count - (HEADER_BYTES - 1);
+            if !matches!(self.read(position, piece), Ok(true)) {
+                position += advance as u64;
+                continue;
+            }
+            for at in memchr::memmem::find_iter(piece, &MAGIC.to_le_bytes()) {
+                let at = position + at as u64;
+                if let Ok(Some(Whole { header, batch, end })) = self.whole_batch(at)
+                    && header.epoch == self.log.epoch
+                {
+                    newest = newest.max(batch.durable);
+                    until = end.position + GAP_BYTES;
+                    advance = usize::try_from(end.position - position).unwrap_or(advance);
+                    break;
+                }
+            }
+            position += advance as u64;
         }
-        let batch = Batch {
-            position: self.end.position,
-            first: Seq(first),
-            durable,
-            count,
-            payload: Vec::new(),
+        newest
+    }
+
+    /// An intact batch that was written for that position, whatever it belongs to.
+    fn whole_batch(&self, position: u64) -> Result<Option<Whole>> {
+        let left = (self.log.tail.position.saturating_add(self.log.region.bytes())).saturating_sub(position);
+        if left < HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        if !self.read(position, &mut bytes)? {
+            return Ok(None);
+        }
+        let Ok((header, batch)) = Header::parse(&bytes, position) else {
+            return Ok(None);
         };
-        Ok((crc, length, (batch, epoch)))
+        if header.length > MAX_PAYLOAD || (HEADER_BYTES + header.length) as u64 > left {
+            return Ok(None);
+        }
+        let mut payload = vec![0; header.length];
+        if !self.read(position + HEADER_BYTES as u64, &mut payload)? {
+            return Ok(None);
+        }
+        if Crc::of_all([bytes.get(8..).unwrap_or_default(), &payload]) != header.crc {
+            return Ok(None);
+        }
+        let Some(last) = batch.first.0.checked_add(u64::from(batch.count) - 1) else {
+            return Ok(None);
+        };
+        let end = Tail {
+            position: position + (HEADER_BYTES + header.length) as u64,
+            seq: Seq(last),
+            chain: header.crc,
+        };
+        let batch = Batch { payload, ..batch };
+        Ok(Some(Whole { header, batch, end }))
     }
 
     /// False: the device cannot read it, and that ends the log.
