@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{:>10} {}", kib(size), package.display());
     }
     if arguments.twice {
-        compare(&results)?;
+        compare(&results, arguments.source)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -79,12 +79,13 @@ fn prepare(stage: &Path, with_crates: bool) -> Result<()> {
     Ok(())
 }
 
-/// Builds the packages again in another place, from nothing; an error if one of them is not the same.
-fn compare(results: &Path) -> Result<()> {
+/// Builds the packages again in another place, from nothing; an error if one of them is not the same. Both builds take
+/// the crates from the same place: programs tell where their sources lay.
+fn compare(results: &Path, with_crates: bool) -> Result<()> {
     let again = results.join("again");
     cache::remove(&again)?;
     let stage = again.join(format!("{SOURCE}-{VERSION}"));
-    prepare(&stage, false)?;
+    prepare(&stage, with_crates)?;
     build(&stage, &again, &again.join("cargo"), false)?;
     let packages = built(results, &["deb"])?;
     let mut different = Vec::new();
