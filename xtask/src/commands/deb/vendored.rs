@@ -27,6 +27,9 @@ const SUMS: &str = ".cargo-checksum.json";
 /// What has cargo take them from there.
 const SETTINGS: &str = "[source.crates-io]\nreplace-with = \"copies\"\n\n[source.copies]\ndirectory = \"vendor\"\n";
 
+/// Ends of names of programs that came without source; crates have them for tests on other systems.
+const PREBUILT: [&str; 2] = ["dll", "exe"];
+
 /// Parts of a manifest that name files of the crate.
 const NAMES_FILES: [&str; 4] = ["bin", "example", "test", "bench"];
 
@@ -53,6 +56,7 @@ pub(super) fn add(stage: &Path) -> Result<()> {
         let sums = sums_without_files(&path)?;
         if used.contains(&name) {
             kept += 1;
+            remove_prebuilt(&path).with_context(|| path.display().to_string())?;
         } else {
             empty(&path).with_context(|| format!("emptying {}", path.display()))?;
         }
@@ -64,6 +68,20 @@ pub(super) fn add(stage: &Path) -> Result<()> {
         used.len()
     );
     step.done();
+    Ok(())
+}
+
+/// Takes programs that nobody can build again out of a crate.
+fn remove_prebuilt(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if path.is_dir() {
+            remove_prebuilt(&path)?;
+        } else if ending.is_some_and(|ending| PREBUILT.contains(&ending)) {
+            fs::remove_file(&path)?;
+        }
+    }
     Ok(())
 }
 
