@@ -43,7 +43,7 @@ property() {
 files() {
     find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp -o -path /root \
         -o -path /media -o -path /srv -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg \
-        -o -path /var/log/journal -o -path /var/log/apt \) -prune -o -print | sort
+        -o -path /var/log/journal -o -path /var/log/apt -o -path /var/log/dpkg.log \) -prune -o -print | sort
 }
 
 unit=vexfs-ublk@srv-pool.img.service
